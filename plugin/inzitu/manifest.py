@@ -1,0 +1,142 @@
+"""The manifest: what a deployment offers and allows, read from one YAML file, checked and frozen.
+
+Relative paths are taken from the folder that holds the manifest. A survey is a HiPS folder or an http(s) base.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from inzitu.errors import ManifestFault
+
+type Location = str
+"""A path or an http(s) URL, absolute once the manifest is loaded."""
+
+
+class Section(BaseModel):
+    """A part of the manifest: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SurveyEntry(Section):
+    """One band of the archive's images."""
+
+    band: str = Field(description="Name of the band, as users write it: u, g, r, W1.")
+    hips: Location = Field(description="Folder or http(s) base of the HiPS that holds the band's FITS tiles.")
+    unit: str = Field("nanomaggy", description="Unit of a pixel's value.")
+
+
+class CatalogueEntry(Section):
+    """The archive's catalogue: what a user's positions are matched with."""
+
+    path: Location = Field(description="Parquet file or folder, CSV, FITS or VOTable.")
+    id: str = Field("objID", description="Column with the source's identifier.")
+    ra: str = Field("ra", description="Column with the right ascension, ICRS [deg].")
+    dec: str = Field("dec", description="Column with the declination, ICRS [deg].")
+    magnitudes: tuple[str, ...] = Field((), description="Columns with magnitudes, carried along with each match.")
+
+
+class ArchiveSection(Section):
+    """What the host holds."""
+
+    surveys: tuple[SurveyEntry, ...] = Field(min_length=1, description="The bands, in the order that networks see.")
+    catalogue: CatalogueEntry
+
+    @model_validator(mode="after")
+    def _distinct_bands(self) -> Self:
+        bands = [survey.band for survey in self.surveys]
+        if twice := {band for band in bands if bands.count(band) > 1}:
+            raise ValueError(f"bands named twice: {', '.join(sorted(twice))}; each survey needs a band of its own")
+        return self
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The names of the bands, in order."""
+        return tuple(survey.band for survey in self.surveys)
+
+
+class Limits(Section):
+    """What one user may ask for; the same numbers stand in the capabilities and in the errors."""
+
+    upload_bytes: int = Field(256 << 20, gt=0, description="Largest uploaded table [byte].")
+    rows: int = Field(1_000_000, gt=0, description="Most rows in the lists of one job.")
+    parameters: int = Field(60_000_000, gt=0, description="Most parameters of a network.")
+    execution_seconds: int = Field(6 * 3600, gt=0, description="Longest run of a job [s].")
+    destruction_days: int = Field(30, gt=0, description="A job's results are kept this long [d].")
+    wait_seconds: int = Field(60, gt=0, description="Longest WAIT of a poll [s].")
+    query_seconds: float = Field(60.0, gt=0, description="Longest synchronous query [s].")
+    query_memory_mb: int = Field(2048, gt=0, description="Memory of the query engine [MB].")
+    maxrec: int = Field(100_000, gt=0, description="Rows a query returns unless MAXREC says otherwise.")
+    maxrec_hard: int = Field(10_000_000, gt=0, description="Most rows a query may return.")
+
+
+class Engine(Section):
+    """Where the parallel parts run."""
+
+    scheduler: str | None = Field(None, description="Address of a Dask scheduler; null for a LocalCluster.")
+    workers: int = Field(2, gt=0, description="Threads of the LocalCluster.")
+
+
+class Manifest(Section):
+    """What a deployment offers and allows."""
+
+    name: str = Field("inzitu", pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$", description="Short name of the deployment.")
+    title: str = Field("inzitu", description="What the pages call it.")
+    publisher: str = Field("inzitu", description="Who runs it: the agent in every provenance record.")
+    state: Path = Field(Path("state"), description="Folder of the job store and of the artefacts.")
+    database: str | None = Field(None, description="SQLAlchemy URL of the job store; null for SQLite in `state`.")
+    archive: ArchiveSection
+    limits: Limits = Limits()
+    engine: Engine = Engine()
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read and check a manifest.
+
+        Raises
+        ------
+        ManifestFault
+            The file cannot be read or is not a valid manifest; the message names each key at fault.
+        """
+        path = Path(path).resolve()
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return cls.model_validate(content)._anchored(path.parent)
+        except OSError as error:
+            raise ManifestFault(f"Cannot read the manifest {path}: {error.strerror}.") from error
+        except yaml.YAMLError as error:
+            raise ManifestFault(f"The manifest {path} is no valid YAML: {error}") from error
+        except ValidationError as error:
+            lines = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+            raise ManifestFault(f"The manifest {path} is wrong: {lines}.") from error
+
+    def _anchored(self, base: Path) -> Self:
+        """Return the manifest with its relative paths made absolute."""
+
+        def anchored(location: Location) -> Location:
+            return location if "://" in location else str((base / location).resolve())
+
+        archive = self.archive
+        surveys = tuple(s.model_copy(update={"hips": anchored(s.hips)}) for s in archive.surveys)
+        catalogue = archive.catalogue.model_copy(update={"path": anchored(archive.catalogue.path)})
+        return self.model_copy(
+            update={
+                "state": (base / self.state).resolve(),
+                "archive": archive.model_copy(update={"surveys": surveys, "catalogue": catalogue}),
+            }
+        )
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of the job store and of the record."""
+        return self.database or f"sqlite:///{self.state / 'inzitu.db'}"
+
+    @property
+    def artefacts(self) -> Path:
+        """Folder of the artefact store."""
+        return self.state / "artefacts"
