@@ -91,6 +91,7 @@ class Manifest(Section):
     state: Path = Field(Path("state"), description="Folder of the job store and of the artefacts.")
     database: str | None = Field(None, description="SQLAlchemy URL of the job store; null for SQLite in `state`.")
     archive: ArchiveSection
+    pipelines: dict[str, tuple[str, ...]] = Field({}, description="Further pipelines: a name and its chain of steps.")
     limits: Limits = Limits()
     engine: Engine = Engine()
 

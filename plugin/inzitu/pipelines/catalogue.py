@@ -1,0 +1,205 @@
+"""The steps and pipelines there are: the shipped ones and those that a deployment adds.
+
+A package of the data centre adds a step as an entry point of the group ``inzitu.steps`` that loads a `Step`; the
+manifest chains steps into further pipelines under ``pipelines:``.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, StringConstraints, field_validator
+
+from inzitu.errors import ManifestFault
+from inzitu.pipelines.declaration import Activity, Kind, Parameters, Pipeline, Port, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+type Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class SelectParameters(Parameters):
+    """Which of the user's rows the archive can answer for."""
+
+    radius: float = Field(1.5, gt=0, le=60, description="Matching and de-duplication radius [arcsec].")
+
+
+class CutParameters(Parameters):
+    """The stamps to read around each source."""
+
+    size: int = Field(32, ge=8, le=256, description="Width and height of a stamp [pixel].")
+    scale: float = Field(0.396, gt=0.01, le=10, description="Size of a stamp's pixel [arcsec].")
+
+
+class TrainParameters(Parameters):
+    """The network, its head and how it learns."""
+
+    network: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$")] = Field(
+        "dcmdn-a", description="Architecture: dcmdn-a, dcmdn-b or pasquet."
+    )
+    head: str = Field("mixture(5)", description="What the network predicts: mixture(k), k Gaussians.")
+    epochs: int | None = Field(
+        None, ge=1, le=100_000, description="Passes over the training rows; empty: as the size asks."
+    )
+    batch_size: int = Field(64, ge=1, le=65_536, description="Stamps in a step.")
+    learning_rate: float | None = Field(None, gt=0, le=1, description="Peak learning rate; empty: the network's own.")
+    members: int | None = Field(None, ge=1, le=64, description="Networks in the ensemble; empty: the network's own.")
+    seed: Seed = Field(0, description="Seed of the split, the initial weights, the batches and the augmentation.")
+    validation_fraction: float = Field(0.1, ge=0.02, le=0.5, description="Share of sky cells held for validation.")
+    test_fraction: float = Field(0.0, ge=0, le=0.5, description="Share of sky cells kept for a test.")
+
+    @field_validator("head")
+    @classmethod
+    def _head_is_a_mixture(cls, head: str) -> str:
+        count = head.removeprefix("mixture(").removesuffix(")")
+        if head != f"mixture({count})" or not count.isdecimal() or not 1 <= int(count) <= 64:
+            raise ValueError("a published table holds mixtures: write mixture(k) with k from 1 to 64")
+        return head
+
+
+class PredictParameters(Parameters):
+    """How predictions are made."""
+
+
+class EvaluateParameters(Parameters):
+    """How predictions are compared with the truth."""
+
+    bootstrap: int = Field(200, ge=0, le=10_000, description="Bootstrap samples behind each score's interval.")
+    seed: Seed = Field(0, description="Seed of the bootstrap.")
+
+
+class DrawParameters(Parameters):
+    """What is drawn."""
+
+    examples: int = Field(12, ge=1, le=100, description="Sources whose PDFs are drawn.")
+
+
+_TRAINING, _TARGETS = Port("training", Kind.LIST), Port("targets", Kind.LIST)
+_SELECTION, _CUTOUTS = Port("selection", Kind.SELECTION), Port("cutouts", Kind.CUTOUTS)
+_SPLIT, _MODEL = Port("split", Kind.SPLIT), Port("model", Kind.MODEL)
+_PREDICTIONS, _VALIDATION = Port("predictions", Kind.PREDICTIONS), Port("validation", Kind.PREDICTIONS)
+_SCORES = Port("scores", Kind.SCORES)
+
+
+def _optional(port: Port) -> Port:
+    return Port(port.role, port.kind, optional=True)
+
+
+SELECT = Step(
+    name="select",
+    title="Match the lists with the archive's catalogue inside the coverage of all bands",
+    parameters=SelectParameters,
+    takes=(_optional(_TRAINING), _optional(_TARGETS)),
+    makes=(_SELECTION,),
+    activity=Activity.SELECTION,
+    function="inzitu.run.select:select",
+)
+CUT = Step(
+    name="cut",
+    title="Cut the stamps of the selected sources out of the surveys, in place",
+    parameters=CutParameters,
+    takes=(_SELECTION,),
+    makes=(_CUTOUTS,),
+    activity=Activity.REDUCTION,
+    function="inzitu.run.cut:cut",
+)
+TRAIN = Step(
+    name="train",
+    title="Train a network on the stamps of the sources with redshift",
+    parameters=TrainParameters,
+    takes=(_SELECTION, _CUTOUTS),
+    makes=(_SPLIT, _MODEL),
+    activity=Activity.RECONSTRUCTION,
+    function="inzitu.run.train:train",
+)
+PREDICT = Step(
+    name="predict",
+    title="Predict the redshift PDFs of the targets and of the held-out sources",
+    parameters=PredictParameters,
+    takes=(_SELECTION, _CUTOUTS, _MODEL, _optional(_SPLIT)),
+    makes=(_PREDICTIONS, _optional(_VALIDATION)),
+    activity=Activity.ANALYSIS,
+    function="inzitu.run.predict:predict",
+)
+EVALUATE = Step(
+    name="evaluate",
+    title="Score the predictions where the redshift is known",
+    parameters=EvaluateParameters,
+    takes=(_SELECTION, _PREDICTIONS, _optional(_VALIDATION)),
+    makes=(_SCORES,),
+    activity=Activity.ANALYSIS,
+    function="inzitu.run.evaluate:evaluate",
+)
+DRAW = Step(
+    name="draw",
+    title="Draw PDFs, redshift against redshift, and the calibration",
+    parameters=DrawParameters,
+    takes=(_SELECTION, _PREDICTIONS, _optional(_VALIDATION)),
+    makes=tuple(Port(role, Kind.PICTURE, optional=True) for role in ("pdfs", "redshifts", "pit")),
+    activity=Activity.ANALYSIS,
+    function="inzitu.run.draw:draw",
+)
+
+SHIPPED_STEPS = (SELECT, CUT, TRAIN, PREDICT, EVALUATE, DRAW)
+SHIPPED_PIPELINES = (
+    Pipeline(
+        name="train-predict",
+        title="Train on sources with redshift, predict the others",
+        steps=(SELECT, CUT, TRAIN, PREDICT, EVALUATE, DRAW),
+        uploads=(_TRAINING, _TARGETS),
+    ),
+    Pipeline(
+        name="train-test-single",
+        title="Train on one part of the sources with redshift, test on another",
+        steps=(SELECT, CUT, TRAIN, PREDICT, EVALUATE, DRAW),
+        uploads=(_TRAINING,),
+        defaults={"test_fraction": "0.2"},
+    ),
+    Pipeline(
+        name="predict-pretrained",
+        title="Predict with a model that is already there (MODEL=its id)",
+        steps=(SELECT, CUT, PREDICT, EVALUATE, DRAW),
+        uploads=(_TARGETS, _MODEL),
+    ),
+)
+
+
+def steps() -> Mapping[str, Step]:
+    """Return every step by name: the shipped ones and those of installed packages."""
+    added = [point.load() for point in entry_points(group="inzitu.steps")]
+    return {step.name: step for step in (*SHIPPED_STEPS, *added)}
+
+
+def pipelines(chains: Mapping[str, tuple[str, ...]] | None = None) -> Mapping[str, Pipeline]:
+    """Return every pipeline by name: the shipped ones and the manifest's chains of step names.
+
+    Raises
+    ------
+    ManifestFault
+        A chain names a step that is not there.
+    """
+    known = steps()
+    found = {pipeline.name: pipeline for pipeline in SHIPPED_PIPELINES}
+    for name, chain in (chains or {}).items():
+        if unknown := [step for step in chain if step not in known]:
+            raise ManifestFault(
+                f"The pipeline {name} names {unknown[0]}, which is no step; there are {', '.join(known)}."
+            )
+        found[name] = _chained(name, tuple(known[step] for step in chain))
+    return found
+
+
+def _chained(name: str, chain: tuple[Step, ...]) -> Pipeline:
+    """Return a pipeline whose uploads are what its steps take and none of them makes."""
+    made: set[str] = set()
+    uploads: dict[str, Port] = {}
+    for step in chain:
+        for port in step.takes:
+            if port.role not in made and (not port.optional or port.kind is Kind.LIST):
+                uploads.setdefault(port.role, port)
+        made |= {port.role for port in step.makes}
+    return Pipeline(
+        name=name, title=" > ".join(step.name for step in chain), steps=chain, uploads=tuple(uploads.values())
+    )

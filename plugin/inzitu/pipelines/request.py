@@ -1,0 +1,139 @@
+"""A request in the domain's own terms, made from the protocol's strings and checked before anything queues."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from inzitu.errors import ParameterFault
+from inzitu.pipelines.catalogue import pipelines
+from inzitu.pipelines.declaration import Kind, Parameters, Pipeline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_PROTOCOL = frozenset({"PIPELINE", "UPLOAD", "PHASE", "RUNID", "TABLE", "MODEL", "RESPONSEFORMAT", "REQUEST"})
+_TABLE = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_ARTEFACT = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a job is to do: its pipeline, the parameters of each step, and the names it starts from and ends in."""
+
+    pipeline: Pipeline
+    parameters: Mapping[str, Parameters]
+    table: str | None = None
+    model: str | None = None
+
+
+def check(
+    parameters: Iterable[tuple[str, str]],
+    uploads: Iterable[str],
+    *,
+    chains: Mapping[str, tuple[str, ...]] | None = None,
+) -> Request:
+    """Turn a job's parameters into a request.
+
+    Parameters
+    ----------
+    parameters
+        Names, in any case, and values, as they came.
+    uploads
+        The roles of the uploaded tables.
+    chains
+        The manifest's own pipelines.
+
+    Raises
+    ------
+    ParameterFault
+        An unknown pipeline or parameter, a value out of its limits, a missing or needless upload.
+    """
+    given = _once(parameters)
+    pipeline = _pipeline(given.get("PIPELINE"), pipelines(chains))
+    table = given.get("TABLE") or None
+    if table is not None and not _TABLE.fullmatch(table):
+        raise ParameterFault(
+            f"TABLE={table} cannot name a table: use a letter, then letters, digits and underscores, "
+            "all lower-case, 63 at most."
+        )
+    model = _model(given.get("MODEL") or None, pipeline)
+    _check_uploads(set(uploads), pipeline)
+    values = {name: value for name, value in given.items() if name not in _PROTOCOL}
+    return Request(pipeline=pipeline, parameters=_step_parameters(values, pipeline), table=table, model=model)
+
+
+def _once(parameters: Iterable[tuple[str, str]]) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for name, value in parameters:
+        key = name.upper()
+        if key in given and key != "UPLOAD":
+            raise ParameterFault(f"{key} is given twice, as {given[key]!r} and {value!r}; give it once.")
+        given[key] = value
+    return given
+
+
+def _pipeline(name: str | None, known: Mapping[str, Pipeline]) -> Pipeline:
+    if name is None:
+        raise ParameterFault(f"PIPELINE is missing; choose one of {', '.join(known)}.")
+    if name not in known:
+        raise ParameterFault(f"PIPELINE={name} is unknown{_meant(name, known)}; choose one of {', '.join(known)}.")
+    return known[name]
+
+
+def _model(model: str | None, pipeline: Pipeline) -> str | None:
+    takes_model = any(port.kind is Kind.MODEL for port in pipeline.uploads)
+    if takes_model and model is None:
+        raise ParameterFault(f"The pipeline {pipeline.name} needs MODEL, the id of a model; /models lists them.")
+    if model is not None and not takes_model:
+        raise ParameterFault(f"The pipeline {pipeline.name} trains its own model and takes no MODEL; leave it out.")
+    if model is not None and not _ARTEFACT.fullmatch(model):
+        raise ParameterFault(f"MODEL={model} is no model's id: 64 hexadecimal digits, as /models lists them.")
+    return model
+
+
+def _check_uploads(uploads: set[str], pipeline: Pipeline) -> None:
+    lists = {port.role for port in pipeline.uploads if port.kind is Kind.LIST}
+    needed = {port.role for port in pipeline.uploads if port.kind is Kind.LIST and not port.optional}
+    if needless := uploads - lists:
+        raise ParameterFault(
+            f"The pipeline {pipeline.name} takes no upload named {', '.join(sorted(needless))}; "
+            f"it takes {', '.join(sorted(lists))}."
+        )
+    if missing := needed - uploads:
+        role = sorted(missing)[0]
+        raise ParameterFault(
+            f"The pipeline {pipeline.name} needs the table {role}: "
+            f"send it as UPLOAD={role},param:NAME with a multipart file NAME."
+        )
+
+
+def _step_parameters(values: Mapping[str, str], pipeline: Pipeline) -> dict[str, Parameters]:
+    names = {name.upper(): name for name, _ in pipeline.fields()}
+    if unknown := [name for name in values if name not in names]:
+        raise ParameterFault(
+            f"{unknown[0]} is no parameter of {pipeline.name}{_meant(unknown[0], names)}; it has {', '.join(names)}."
+        )
+    # An empty value is DALI's way of leaving a parameter out (DALI 1.1, section 3).
+    given = dict(pipeline.defaults) | {names[name]: value for name, value in values.items() if value != ""}
+    try:
+        return {
+            step.name: step.parameters.model_validate(
+                {n: v for n, v in given.items() if n in step.parameters.model_fields}
+            )
+            for step in pipeline.steps
+        }
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]).upper() if first["loc"] else "the parameters"
+        raise ParameterFault(f"{name}={first['input']}: {first['msg']}.") from error
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """Return a hint at the nearest known name."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
