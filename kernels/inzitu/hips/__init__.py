@@ -1,0 +1,1 @@
+"""HiPS: properties, tiles, cutouts."""
