@@ -138,6 +138,11 @@ class Manifest(Section):
         return self.database or f"sqlite:///{self.state / 'inzitu.db'}"
 
     @property
+    def scratch(self) -> Path:
+        """Folder in which each job has a folder of its own while it runs."""
+        return self.state / "scratch"
+
+    @property
     def artefacts(self) -> Path:
         """Folder of the artefact store."""
         return self.state / "artefacts"

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field, StringConstraints, field_validator
 
 from inzitu.errors import ManifestFault
-from inzitu.pipelines.declaration import Activity, Kind, Parameters, Pipeline, Port, Step
+from inzitu.pipelines.declaration import Kind, Parameters, Pipeline, Port, Step
+from inzitu.prov.facts import ActivityKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,7 +94,7 @@ SELECT = Step(
     parameters=SelectParameters,
     takes=(_optional(_TRAINING), _optional(_TARGETS)),
     makes=(_SELECTION,),
-    activity=Activity.SELECTION,
+    activity=ActivityKind.SELECTION,
     function="inzitu.run.select:select",
 )
 CUT = Step(
@@ -102,7 +103,7 @@ CUT = Step(
     parameters=CutParameters,
     takes=(_SELECTION,),
     makes=(_CUTOUTS,),
-    activity=Activity.REDUCTION,
+    activity=ActivityKind.REDUCTION,
     function="inzitu.run.cut:cut",
 )
 TRAIN = Step(
@@ -111,7 +112,7 @@ TRAIN = Step(
     parameters=TrainParameters,
     takes=(_SELECTION, _CUTOUTS),
     makes=(_SPLIT, _MODEL),
-    activity=Activity.RECONSTRUCTION,
+    activity=ActivityKind.RECONSTRUCTION,
     function="inzitu.run.train:train",
 )
 PREDICT = Step(
@@ -120,7 +121,7 @@ PREDICT = Step(
     parameters=PredictParameters,
     takes=(_SELECTION, _CUTOUTS, _MODEL, _optional(_SPLIT)),
     makes=(_PREDICTIONS, _optional(_VALIDATION)),
-    activity=Activity.ANALYSIS,
+    activity=ActivityKind.ANALYSIS,
     function="inzitu.run.predict:predict",
 )
 EVALUATE = Step(
@@ -129,7 +130,7 @@ EVALUATE = Step(
     parameters=EvaluateParameters,
     takes=(_SELECTION, _PREDICTIONS, _optional(_VALIDATION)),
     makes=(_SCORES,),
-    activity=Activity.ANALYSIS,
+    activity=ActivityKind.ANALYSIS,
     function="inzitu.run.evaluate:evaluate",
 )
 DRAW = Step(
@@ -138,7 +139,7 @@ DRAW = Step(
     parameters=DrawParameters,
     takes=(_SELECTION, _PREDICTIONS, _optional(_VALIDATION)),
     makes=tuple(Port(role, Kind.PICTURE, optional=True) for role in ("pdfs", "redshifts", "pit")),
-    activity=Activity.ANALYSIS,
+    activity=ActivityKind.ANALYSIS,
     function="inzitu.run.draw:draw",
 )
 

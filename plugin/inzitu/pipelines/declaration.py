@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from inzitu.prov.facts import ActivityKind
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -25,15 +27,6 @@ class Kind(StrEnum):
     PICTURE = "picture"
     READING = "reading"
     LOG = "log"
-
-
-class Activity(StrEnum):
-    """The activity classes of the IVOA Provenance data model 1.0 (section 4.2) that steps are instances of."""
-
-    SELECTION = "Selection"
-    REDUCTION = "Reduction"
-    RECONSTRUCTION = "Reconstruction"
-    ANALYSIS = "Analysis"
 
 
 class Parameters(BaseModel):
@@ -64,7 +57,7 @@ class Step:
     parameters: type[Parameters]
     takes: tuple[Port, ...]
     makes: tuple[Port, ...]
-    activity: Activity
+    activity: ActivityKind
     function: str
 
 

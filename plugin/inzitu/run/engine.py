@@ -1,0 +1,93 @@
+"""The engine: runs the parallel parts of a job on Dask, a LocalCluster by default.
+
+The local cluster is threads of one process: the gather of pixels and XLA both release the interpreter's lock, nothing
+is copied between workers, and killing the job's process stops all of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from inzitu.errors import ServiceFault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
+
+    from inzitu import manifest
+
+
+class Engine:
+    """A Dask cluster for the length of a job, opened when it is first needed.
+
+    Parameters
+    ----------
+    section
+        The manifest's engine: a scheduler's address or the threads of a local cluster.
+    """
+
+    def __init__(self, section: manifest.Engine) -> None:
+        self._section = section
+        self._client: Any = None
+        self._cluster: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._client is not None:
+            self._client.close()
+        if self._cluster is not None:
+            self._cluster.close()
+
+    def map[T, R](self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[int, R]]:
+        """Yield the index and the result of `function` for each item, as they are ready.
+
+        Results are dropped as soon as they are yielded, and only a few are under way at once, so that memory is bounded
+        by the items in flight and not by their number.
+        """
+        from distributed import as_completed  # a second of import that only a running job pays
+
+        client = self._open()
+        waiting = enumerate(items)
+        ahead = 2 * max(1, sum(client.nthreads().values()))
+        index: dict[str, int] = {}
+
+        def submit(pool: Any) -> None:
+            for position, item in waiting:
+                future = client.submit(function, item, pure=False)
+                index[future.key] = position
+                pool.add(future)
+                return
+
+        pool = as_completed([])
+        for _ in range(ahead):
+            submit(pool)
+        for future in pool:
+            yield index.pop(future.key), future.result()
+            future.release()
+            submit(pool)
+
+    def _open(self) -> Any:
+        if self._client is None:
+            from distributed import Client, LocalCluster
+
+            if self._section.scheduler is None:
+                self._cluster = LocalCluster(
+                    n_workers=1,
+                    threads_per_worker=self._section.workers,
+                    processes=False,
+                    dashboard_address=None,
+                    memory_limit=0,
+                    protocol="inproc://",
+                )
+            try:
+                self._client = Client(self._cluster or self._section.scheduler, timeout="20s", set_as_default=False)
+            except OSError as error:
+                raise ServiceFault(
+                    f"The Dask scheduler {self._section.scheduler} does not answer within 20 s: {error}. "
+                    "Start it, or set engine.scheduler to null for a local cluster."
+                ) from error
+        return self._client

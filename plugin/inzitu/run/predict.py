@@ -1,0 +1,101 @@
+"""The step predict: redshift PDFs as the columns of a table, a row for each target.
+
+Rows that cannot be predicted (outside, unmatched, blank) are there too, with their status and empty columns. Without
+targets the test part of the split is predicted. The held-out rows of the training list are predicted beside them, as
+``validation``, so that every run can say how good it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from inzitu.learn import bundles
+from inzitu.learn.predict import estimates
+from inzitu.run.predictions import predictions_table
+from inzitu.run.stamps import StampSet
+from inzitu.run.work import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from inzitu.pipelines.catalogue import PredictParameters
+    from inzitu.run.work import Work
+
+ROWS_A_BLOCK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class _Predictor:
+    """A model by its folder, and a job's stamps by theirs; travels to the engine's workers."""
+
+    model: Path
+    inputs: tuple[tuple[str, Path], ...]
+
+    def block(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the mixture, its point estimates and the out-of-domain score of some stamps [n]."""
+        images = _stamps(self.inputs).images(index)
+        bundle = _bundle(self.model)
+        mixture = bundle.predict(images)
+        columns = {name: np.asarray(getattr(mixture, name)) for name in ("weights", "means", "sigmas")}
+        return columns | {"ood": np.asarray(bundle.ood(images))} | dict(estimates(mixture))
+
+
+@lru_cache(maxsize=2)
+def _bundle(folder: Path) -> Any:
+    return bundles.load(folder)
+
+
+@lru_cache(maxsize=2)
+def _stamps(inputs: tuple[tuple[str, Path], ...]) -> StampSet:
+    return StampSet.open(dict(inputs))
+
+
+def predict(_: PredictParameters, inputs: Mapping[str, Path], work: Work) -> Outcome:
+    """Predict the targets, or the test rows where there are none, and the validation rows."""
+    stamps = StampSet.open(inputs)
+    bundle = _bundle(inputs["model"])
+    bundle.check(bands=stamps.description["bands"], scale=stamps.description["scale"], size=stamps.description["size"])
+    predictor = _Predictor(inputs["model"], tuple((role, inputs[role]) for role in ("selection", "cutouts")))
+    held = _held_out(inputs, stamps)
+    asked, validation = held["targets"] if len(held["targets"]) else held["test"], held["validation"]
+    made = {}
+    total = len(asked) + len(validation)
+    done = 0
+    for role, rows in (("predictions", asked), ("validation", validation)):
+        if role == "validation" and not len(rows):
+            continue
+        index = np.flatnonzero(np.isin(stamps.column("row"), rows) & stamps.usable)
+        blocks = [index[i : i + ROWS_A_BLOCK] for i in range(0, len(index), ROWS_A_BLOCK)]
+        parts: dict[int, dict[str, np.ndarray]] = {}
+        for position, part in work.engine.map(predictor.block, blocks):
+            parts[position] = part
+            done += len(blocks[position])
+            work.progress(done, total)
+        made[role] = work.folder / f"{role}.parquet"
+        columns = {name: np.concatenate([parts[i][name] for i in range(len(blocks))]) for name in parts.get(0, {})}
+        table = predictions_table(
+            stamps, rows, index, columns, components=bundle.components, model=work.identities["model"]
+        )
+        pq.write_table(table, made[role], row_group_size=100_000, compression="zstd")
+    return Outcome(made=made, account={"predicted": done})
+
+
+def _held_out(inputs: Mapping[str, Path], stamps: StampSet) -> dict[str, np.ndarray]:
+    """Return the selection's rows that are targets, test and validation."""
+    selection = stamps.selection
+    role = np.asarray(selection["list"])
+    rows = {"targets": np.flatnonzero(role == "targets")}
+    split = pq.read_table(inputs["split"]) if "split" in inputs else None
+    for part in ("test", "validation"):
+        rows[part] = (
+            np.array([], dtype=np.int64)
+            if split is None
+            else split["row"].to_numpy()[np.asarray(split["part"]) == part]
+        )
+    return rows

@@ -1,0 +1,162 @@
+"""The runner: does the steps of a request in order, stores what they make and writes the record.
+
+Provenance is written here and not by the steps, so no artefact exists without its record. A step whose inputs,
+parameters, archive and code equal those of an earlier run is not done again: its artefacts are found.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, cast
+
+from inzitu.pipelines import Kind
+from inzitu.prov.facts import Activity, Agent, AgentKind, Artefact, Parameter, Product, Used, key_of
+from inzitu.run.surroundings import archive_state, code_version, device, software
+from inzitu.run.work import Outcome, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from inzitu.manifest import Manifest
+    from inzitu.pipelines import Parameters, Request, Step
+    from inzitu.prov.recorder import Recorder
+    from inzitu.run.engine import Engine
+    from inzitu.run.work import Log
+
+_MEDIA_TYPES = {
+    ".parquet": "application/vnd.apache.parquet",
+    ".json": "application/json",
+    ".png": "image/png",
+    ".txt": "text/plain",
+    "": "inode/directory",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
+    """Runs one job's request.
+
+    Attributes
+    ----------
+    manifest, recorder, engine
+        The deployment.
+    job
+        Identifier of the job.
+    scratch
+        The job's own folder; what is left in it by a killed worker is gone on from.
+    progress
+        Called with the step's name, what is done, the total, the seconds left and what else is to be shown.
+    log
+        Writes a line to the job's log.
+    account
+        Adds numbers to the job's account.
+    """
+
+    manifest: Manifest
+    recorder: Recorder
+    engine: Engine
+    job: str
+    scratch: Path
+    progress: Callable[[str, float, float, float | None, dict[str, Any]], None]
+    log: Log
+    account: Callable[[Mapping[str, float]], None]
+
+    def run(self, request: Request, uploads: Mapping[str, Path]) -> dict[str, Artefact]:
+        """Do each step of a request; return what the job started from and all that it made, by role.
+
+        Raises
+        ------
+        Fault, ValueError, OSError
+            What a step raised. What earlier steps made stays, with its record.
+        """
+        there = {
+            role: self.recorder.admit(
+                path, kind=Kind.LIST, media_type="application/octet-stream", name=role, agent=_USER
+            )
+            for role, path in uploads.items()
+        }
+        if request.model is not None:
+            there["model"] = self.recorder.history.artefact(request.model)
+        for step in request.pipeline.steps:
+            there |= self._artefacts(step, request.parameters[step.name], there)
+        return there
+
+    def _artefacts(self, step: Step, parameters: Parameters, there: Mapping[str, Artefact]) -> dict[str, Artefact]:
+        """Return what a step makes: found, if it has been made before, or made now."""
+        inputs = {port.role: there[port.role] for port in step.takes if port.role in there}
+        settings = (*_settings(parameters), Parameter("archive", archive_state(self.manifest.archive)))
+        used = tuple(Used(role, artefact.id) for role, artefact in inputs.items())
+        key = key_of(step=step.name, parameters=settings, used=used, code=code_version())
+        if (found := self.recorder.found(key, job=self.job)) is not None:
+            self.log(f"{step.name}: found, made before from the same inputs, parameters and code")
+            return found
+        self.log(f"{step.name}: {step.title}")
+        started, clock = datetime.now(UTC), perf_counter()
+        outcome = self._done(step, parameters, inputs)
+        seconds = perf_counter() - clock
+        activity = Activity(
+            step=step.name,
+            kind=step.activity,
+            started=started,
+            ended=datetime.now(UTC),
+            agent=Agent(self.manifest.name, self.manifest.publisher, AgentKind.ORGANIZATION),
+            parameters=settings,
+            software=software(),
+            device=device(),
+            code=code_version(),
+            used=used,
+            key=key,
+            description=step.title,
+        )
+        made = {role: _product(step, role, path) for role, path in outcome.made.items()}
+        recorded = self.recorder.record(activity, made, readings=outcome.readings, job=self.job)
+        self.account({**outcome.account, f"seconds_{step.name}": seconds})
+        self.log(f"{step.name}: done in {seconds:.1f} s")
+        shutil.rmtree(self.scratch / step.name)
+        return recorded
+
+    def _done(self, step: Step, parameters: Parameters, inputs: Mapping[str, Artefact]) -> Outcome:
+        """Call the step's function in a folder of its own."""
+        folder, checkpoints = self.scratch / step.name / "made", self.scratch / step.name / "checkpoints"
+        if folder.exists():  # what a killed attempt had half written
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        checkpoints.mkdir(exist_ok=True)
+
+        def progress(done: float, total: float, /, *, seconds_left: float | None = None, **info: Any) -> None:
+            self.progress(step.name, done, total, seconds_left, info)
+
+        work = Work(
+            manifest=self.manifest,
+            folder=folder,
+            checkpoints=checkpoints,
+            identities={role: artefact.id for role, artefact in inputs.items()},
+            engine=self.engine,
+            progress=progress,
+            log=self.log,
+        )
+        paths = {role: self.recorder.store.path(artefact.id) for role, artefact in inputs.items()}
+        module, name = step.function.split(":")
+        return cast("Outcome", getattr(importlib.import_module(module), name)(parameters, paths, work))
+
+
+_USER = Agent("anonymous", "a user without a name", AgentKind.PERSON)
+
+
+def _settings(parameters: Parameters) -> tuple[Parameter, ...]:
+    """Return a step's parameters as facts, with the descriptions of its declaration."""
+    fields = type(parameters).model_fields
+    return tuple(
+        Parameter(name, value, description=fields[name].description or "")
+        for name, value in parameters.model_dump(mode="json").items()
+    )
+
+
+def _product(step: Step, role: str, path: Path) -> Product:
+    kind = next(port.kind for port in step.makes if port.role == role)
+    return Product(path, kind, _MEDIA_TYPES[path.suffix], path.name)
