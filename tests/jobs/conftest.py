@@ -14,7 +14,6 @@ from inzitu.jobs.database import open_engine
 from inzitu.jobs.job import Job
 from inzitu.jobs.store import JobStore, metadata
 
-
 POSTGRESQL = "INZITU_TEST_POSTGRESQL"
 
 

@@ -1,0 +1,235 @@
+"""The rules of a UWS: what a user may ask of a job, and within which limits.
+
+What a user asks for beyond a limit is brought down to it, and shown so (UWS 1.1, sections 2.1.5 and 2.1.7). How the
+store keeps a job is in `inzitu.jobs.store`; how it is said by HTTP in `inzitu.web.uws`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from inzitu.errors import NotFoundFault, ParameterFault
+from inzitu.jobs.job import ALL, Entry, Filters, Job, LogLine, Upload
+from inzitu.jobs.phases import Phase
+from inzitu.vo.dali import Parameters
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from inzitu.jobs.store import JobStore
+    from inzitu.manifest import Manifest
+
+type Check = Callable[[Job], object]
+"""Looks at a job before it queues and raises a `UserFault` if it cannot run."""
+
+_CONTROL = ("PHASE", "RUNID", "DESTRUCTION", "EXECUTIONDURATION", "WAIT", "ACTION")
+_POLL_SECONDS = (0.02, 0.25)
+
+
+def _nothing(_job: Job) -> None:
+    """Do nothing."""
+
+
+class JobService:
+    """The jobs of one service, ``jobs`` or ``tap``.
+
+    Parameters
+    ----------
+    store
+        Where the jobs are.
+    manifest
+        The limits, and the folder of the uploads.
+    check
+        Called before a job queues.
+    service
+        Jobs of another service are not found here.
+    queued
+        Called when a job has been queued.
+    discard
+        Called before a job's results are destroyed: drops what was published of them.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        manifest: Manifest,
+        check: Check = _nothing,
+        *,
+        service: str = "jobs",
+        queued: Callable[[Job], None] = _nothing,
+        discard: Callable[[Job], None] = _nothing,
+    ) -> None:
+        self.store = store
+        self.service = service
+        self._limits = manifest.limits
+        self._state = manifest.state
+        self._check = check
+        self._queued = queued
+        self._discard = discard
+
+    # Creating and steering
+
+    def create(
+        self,
+        parameters: Iterable[tuple[str, str]],
+        uploads: Iterable[Upload] = (),
+        *,
+        owner: str | None = None,
+        id: str | None = None,
+    ) -> Job:
+        """Create a job, and queue it where PHASE=RUN is among its parameters.
+
+        Raises
+        ------
+        UserFault
+            A parameter is malformed, or the job cannot run; then there is no job.
+        """
+        given = Parameters(parameters)
+        phase = given.one("PHASE")
+        if phase not in (None, "RUN"):
+            raise ParameterFault(f"PHASE={phase} cannot be asked of a new job; PHASE=RUN queues it, none lets it wait.")
+        job = self.store.create(
+            id=id,
+            service=self.service,
+            owner=owner,
+            parameters=given.without(*_CONTROL),
+            uploads=uploads,
+            run_id=given.one("RUNID"),
+            destruction=self._destruction(given.moment("DESTRUCTION")),
+            execution_seconds=self._execution_seconds(given.integer("EXECUTIONDURATION", at_least=0)),
+        )
+        try:
+            return self.run(job.id) if phase == "RUN" else job
+        except BaseException:
+            self.store.delete(job.id)
+            raise
+
+    def run(self, id: str) -> Job:
+        """Check a job and queue it.
+
+        Raises
+        ------
+        PhaseFault
+            It has been run before.
+        UserFault
+            It cannot run as it stands; it stays PENDING and can be changed.
+        """
+        job = self.get(id)
+        if job.phase is Phase.PENDING:
+            self._check(job)
+        job = self.store.run(id)
+        self._queued(job)
+        return job
+
+    def abort(self, id: str) -> Job:
+        """Abort a job."""
+        self.get(id)
+        return self.store.abort(id)
+
+    def add_parameters(self, id: str, parameters: Iterable[tuple[str, str]], uploads: Iterable[Upload] = ()) -> Job:
+        """Set parameters of a PENDING job: a name it has already gets the new values (UWS 1.1, section 2.2.2.2)."""
+        job, given = self.get(id), Parameters(parameters).without(*_CONTROL)
+        sent = {upload.name.lower(): upload for upload in uploads}
+        kept = Parameters(job.parameters).without(*(name for name, _ in given if name.upper() != "UPLOAD"))
+        others = [upload for upload in job.uploads if upload.name.lower() not in sent]
+        return self.store.change(id, parameters=[*kept, *given], uploads=[*others, *sent.values()])
+
+    def set_destruction(self, id: str, at: datetime) -> Job:
+        """Set when a job's results are destroyed, within the limit."""
+        self.get(id)
+        return self.store.change(id, destruction=self._destruction(at))
+
+    def set_execution_duration(self, id: str, seconds: int) -> Job:
+        """Set how long a job may run [s], within the limit; 0 asks for as long as allowed."""
+        self.get(id)
+        return self.store.change(id, execution_seconds=self._execution_seconds(seconds))
+
+    def delete(self, id: str) -> None:
+        """Remove a job, its uploads and its results; work on it stops."""
+        self._destroy(self.get(id))
+        self.store.delete(id)
+
+    # Looking
+
+    def get(self, id: str) -> Job:
+        """Return a job of this service."""
+        job = self.store.get(id)
+        if job.service != self.service:
+            raise NotFoundFault(f"There is no job {id} here; it belongs to the service {job.service}.")
+        return job
+
+    def select(self, filters: Filters = ALL) -> tuple[Entry, ...]:
+        """Return this service's jobs that pass the filters, the latest first."""
+        return self.store.select(replace(filters, service=self.service))
+
+    def lines(self, id: str, *, after: int = 0) -> tuple[LogLine, ...]:
+        """Return the lines of a job's log whose number is above `after`."""
+        self.get(id)
+        return self.store.lines(id, after=after)
+
+    async def wait(self, id: str, *, seconds: float | None = None, phase: Phase | None = None) -> Job:
+        """Return a job, at the latest when its phase changes or after so many seconds (UWS 1.1, section 2.2.1.2).
+
+        Parameters
+        ----------
+        seconds
+            Longest wait [s]; below zero: as long as the deployment allows; None: none.
+        phase
+            The phase that the client has seen: where the job has left it, the answer comes at once.
+        """
+        job = await asyncio.to_thread(self.get, id)
+        if seconds is None or not job.phase.active or (phase is not None and job.phase is not phase):
+            return job
+        allowed = self._limits.wait_seconds
+        deadline = time.monotonic() + (allowed if seconds < 0 else min(seconds, allowed))
+        pause, longest = _POLL_SECONDS
+        while (left := deadline - time.monotonic()) > 0:
+            await asyncio.sleep(min(pause, left))
+            pause = min(2 * pause, longest)
+            if await asyncio.to_thread(self.store.phase, id) is not job.phase:
+                break
+        return await asyncio.to_thread(self.get, id)
+
+    # What time brings
+
+    def sweep(self) -> int:
+        """Archive the jobs whose destruction time has come; return how many."""
+        swept = 0
+        for id in self.store.expired():
+            job = self.store.get(id)
+            if job.service != self.service:
+                continue
+            if job.phase.active:
+                self.store.abort(id)
+            self._destroy(job)
+            self.store.archive(id)
+            swept += 1
+        return swept
+
+    def uploads_folder(self, id: str) -> Path:
+        """Return the folder of a job's uploaded files."""
+        return self._state / "uploads" / id
+
+    def results_folder(self, id: str) -> Path:
+        """Return the folder of those results of a job that are no artefacts."""
+        return self._state / "results" / id
+
+    def _destroy(self, job: Job) -> None:
+        self._discard(job)
+        shutil.rmtree(self.uploads_folder(job.id), ignore_errors=True)
+        shutil.rmtree(self.results_folder(job.id), ignore_errors=True)
+
+    def _destruction(self, at: datetime | None) -> datetime:
+        now = self.store.now()
+        latest = now + timedelta(days=self._limits.destruction_days)
+        return latest if at is None else max(now, min(at, latest))
+
+    def _execution_seconds(self, seconds: int | None) -> int:
+        longest = self._limits.execution_seconds
+        return longest if not seconds else min(seconds, longest)
