@@ -1,0 +1,92 @@
+"""Coverage: the part of the sky that a survey holds, as a MOC (IVOA MOC 2.0, by its space part)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt64
+
+from inzitu.sky.cells import DEEPEST, usable
+
+if TYPE_CHECKING:
+    from mocpy import MOC
+
+SPHERE = 4.0 * np.pi * np.rad2deg(1.0) ** 2
+"""Area of the whole sky [deg2]."""
+CHUNK = 1_000_000
+"""Positions filtered at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """A region of the sky in HEALPix cells, ICRS."""
+
+    moc: MOC
+
+    @classmethod
+    def read(cls, path: str | Path) -> Coverage:
+        """Read a MOC in FITS, ASCII or JSON; of a space-time MOC, the space covered at any time.
+
+        Raises
+        ------
+        ValueError
+            The file is none of these, or its MOC is not in the equatorial frame.
+        OSError
+            The file cannot be read.
+        """
+        from inzitu.sky.mocs import read_moc
+
+        return cls(read_moc(Path(path)))
+
+    @classmethod
+    def from_cells(cls, order: int, cells: UInt64[np.ndarray, " n"]) -> Coverage:
+        """Make a coverage of nested HEALPix cells of one order."""
+        from mocpy import MOC
+
+        if not 0 <= order <= DEEPEST:
+            raise ValueError(f"HEALPix order {order} is out of range; give one from 0 to {DEEPEST}.")
+        cells = np.asarray(cells, dtype=np.uint64)
+        if len(cells) and int(cells.max()) >= (limit := 12 * 4**order):
+            raise ValueError(
+                f"Cell {int(cells.max())} does not exist at order {order}; cells run from 0 to {limit - 1}."
+            )
+        return cls(MOC.from_healpix_cells(cells, depth=np.uint8(order), max_depth=np.uint8(order)))
+
+    @property
+    def order(self) -> int:
+        """The HEALPix order of the smallest cells."""
+        return int(self.moc.max_order)
+
+    @property
+    def area(self) -> float:
+        """The area covered [deg2]."""
+        return float(self.moc.sky_fraction * SPHERE)
+
+    def contains(self, ra: Float[np.ndarray, " n"], dec: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Tell which positions [deg] are covered; a position that is not usable is not."""
+        from astropy import units
+
+        inside = usable(ra, dec)
+        if self.moc.empty():
+            return np.zeros(len(ra), dtype=bool)
+        for start in range(0, len(ra), CHUNK):
+            good = start + np.flatnonzero(inside[start : start + CHUNK])
+            inside[good] = self.moc.contains_lonlat(ra[good] * units.deg, dec[good] * units.deg)
+        return inside
+
+    def intersection(self, *others: Coverage) -> Coverage:
+        """Return what this coverage has in common with all the others."""
+        return Coverage(reduce(lambda moc, other: moc.intersection(other.moc), others, self.moc))
+
+    def union(self, *others: Coverage) -> Coverage:
+        """Return what this coverage and the others hold together."""
+        return Coverage(reduce(lambda moc, other: moc.union(other.moc), others, self.moc))
+
+    def write(self, path: str | Path) -> None:
+        """Write the MOC: JSON for a name in .json, ASCII for .txt, FITS for any other."""
+        form = {".json": "json", ".txt": "ascii"}.get(Path(path).suffix, "fits")
+        self.moc.save(str(path), format=form, overwrite=True)

@@ -1,0 +1,72 @@
+"""MOC files: which of their forms a file has, and what of it is read."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from astropy.io import fits
+from mocpy import MOC, STMOC, TimeMOC
+
+ASCII_MOC = re.compile(r"\s*(\d{1,2}/[\d\s,-]*)+")
+"""Orders, each with its cells and ranges of cells (MOC 2.0, section 4.3.2)."""
+DEEPEST = 29
+
+
+def read_moc(path: Path) -> MOC:
+    """Read a MOC of any form; of a space-time MOC, its space part.
+
+    Raises
+    ------
+    ValueError
+        The file is no MOC, or not in the equatorial frame.
+    OSError
+        The file cannot be read.
+    """
+    content = path.read_bytes()
+    try:
+        match content.lstrip()[:1]:
+            case b"S" if content.startswith(b"SIMPLE"):
+                return _from_fits(path)
+            case b"{":
+                return _from_json(content)
+            case _:
+                return _from_ascii(content)
+    except (ValueError, OSError, KeyError, IndexError) as error:
+        raise ValueError(
+            f"{path.name} is no MOC that can be read: {error}. Give one in FITS, ASCII or JSON, in ICRS."
+        ) from error
+
+
+def _from_fits(path: Path) -> MOC:
+    header = fits.getheader(path, ext=1)
+    frame = str(header.get("COORDSYS", "C")).strip().upper()
+    if frame != "C":
+        raise ValueError(f"its frame is {frame!r}, where a MOC has 'C' (ICRS)")
+    if "TIME" in str(header.get("MOCDIM", "")).upper() or "TORDER" in header:
+        return MOC.from_stmoc_time_fold(TimeMOC.from_str("0/0-1"), STMOC.load(str(path), format="fits"))
+    return MOC.load(str(path), format="fits")
+
+
+def _from_json(content: bytes) -> MOC:
+    orders = json.loads(content)
+    for order, cells in orders.items():
+        if not order.isdigit() or int(order) > DEEPEST or not isinstance(cells, list):
+            raise ValueError(f"{order!r} is no order from 0 to {DEEPEST} with a list of cells")
+        if not all(type(cell) is int and 0 <= cell < 12 * 4 ** int(order) for cell in cells):
+            raise ValueError(f"it names cells that do not exist at order {order}")
+    return MOC.from_json(orders)
+
+
+def _from_ascii(content: bytes) -> MOC:
+    text = content.decode("ascii")
+    if not ASCII_MOC.fullmatch(text):
+        raise ValueError("it is neither FITS nor JSON nor text like '5/1-4,9 6/100'")
+    cells = 0
+    for order, low, high in re.findall(r"(\d+)/|(\d+)(?:-(\d+))?", text):
+        if order:
+            cells = 12 * 4 ** int(order)
+        elif not int(low) <= int(high or low) < cells:
+            raise ValueError(f"its cells {low}-{high or low} do not exist at their order")
+    return MOC.from_string(text, format="ascii")
