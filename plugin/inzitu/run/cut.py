@@ -7,6 +7,7 @@ over goes on where the last one stopped.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from inzitu.errors import ArchiveFault
-from inzitu.hips import Cutouts, Survey, cutouts, groups
+from inzitu.hips import Cutouts, Status, Survey, cutouts, groups
 from inzitu.run.work import Outcome
 
 if TYPE_CHECKING:

@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 from inzitu.errors import TableFault
 from inzitu.learn import bundles
 from inzitu.learn import train as learning
+from inzitu.learn.recipe import Recipe
+from inzitu.learn.split import Part, split_by_cell
 from inzitu.prov.store import digest
 from inzitu.run.stamps import StampSet
 from inzitu.run.work import Outcome
@@ -19,11 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from inzitu.learn.train import Report
     from inzitu.pipelines.catalogue import TrainParameters
     from inzitu.run.work import Work
 
 FEWEST_ROWS = 20
-PARTS = ("train", "validation", "test")
 
 
 def train(parameters: TrainParameters, inputs: Mapping[str, Path], work: Work) -> Outcome:
@@ -32,8 +34,8 @@ def train(parameters: TrainParameters, inputs: Mapping[str, Path], work: Work) -
     index = np.flatnonzero((stamps.column("list") == "training") & stamps.complete)
     if len(index) < FEWEST_ROWS:
         raise TableFault(
-            f"Only {len(index)} training rows have a redshift, a counterpart and complete stamps; training takes at least "
-            f"{FEWEST_ROWS}. The selection says what became of each row."
+            f"Only {len(index)} training rows have a redshift, a counterpart and complete stamps; training takes "
+            f"at least {FEWEST_ROWS}. The selection says what became of each row."
         )
     part = _split(stamps, index, parameters)
     split = work.folder / "split.parquet"
@@ -42,7 +44,7 @@ def train(parameters: TrainParameters, inputs: Mapping[str, Path], work: Work) -
             {
                 "row": stamps.rows["row"].take(index),
                 "source_id": stamps.rows["source_id"].take(index),
-                "part": pa.array([PARTS[p] for p in part]),
+                "part": pa.array([Part(p).name.lower() for p in part]),
             }
         ),
         split,
@@ -64,3 +66,26 @@ def train(parameters: TrainParameters, inputs: Mapping[str, Path], work: Work) -
         extra={"split": digest(split), "surveys": stamps.description["surveys"]},
     )
     return Outcome(made={"split": split, "model": work.folder / "model"})
+
+
+def _split(stamps: StampSet, index: np.ndarray, parameters: TrainParameters) -> np.ndarray:
+    """Return the part of each stamp; all of one sky cell are on the same side."""
+    held = (parameters.validation_fraction, parameters.test_fraction)
+    ra, dec = (stamps.column(name)[index].astype(np.float64) for name in ("ra", "dec"))
+    return split_by_cell(ra, dec, seed=parameters.seed, fractions=(1 - sum(held), *held))
+
+
+def _recipe(parameters: TrainParameters) -> Recipe:
+    """Return the recipe that the parameters ask for."""
+    names = ("network", "head", "epochs", "batch_size", "learning_rate", "members", "seed")
+    return Recipe(**{name: getattr(parameters, name) for name in names})
+
+
+def _tell(report: Report, work: Work) -> None:
+    work.progress(
+        report.step,
+        report.steps,
+        seconds_left=report.seconds_left,
+        loss=round(report.loss, 4),
+        crps=round(report.validation_crps, 4),
+    )

@@ -1,0 +1,242 @@
+"""The command line, ``inzitu``: for who runs an archive, and for who asks it.
+
+Commands only read their options and print; what they do is in the parts. A part is imported by the command that needs
+it, so that ``inzitu serve`` never loads JAX and ``inzitu --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from inzitu.errors import Fault, ParameterFault, as_fault
+from inzitu.terminal import ERR, OUT, progress_bar
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+archive = typer.Typer(no_args_is_help=True, help="Build what a deployment serves.")
+app.add_typer(archive, name="archive")
+
+Server = Annotated[str, typer.Option(envvar="INZITU_SERVER", help="Base URL of the service.")]
+ManifestFile = Annotated[Path, typer.Option("--manifest", envvar="INZITU_MANIFEST", help="The deployment's manifest.")]
+_HERE = "http://127.0.0.1:8000"
+_MANIFEST = Path("manifest.yaml")
+
+
+def main() -> None:
+    """Run the command line; a fault is one line on stderr and exit status 1."""
+    try:
+        app()
+    except (Fault, ValueError, OSError) as error:
+        fault = as_fault(error)
+        ERR.print(f"[bold red]inzitu:[/] {fault}")
+        sys.exit(1)
+
+
+# The operator
+
+
+@app.command()
+def demo(
+    directory: Annotated[Path, typer.Option("--dir", help="Where the archive, the state and the report go.")] = Path(
+        "demo"
+    ),
+    serve: Annotated[bool, typer.Option("--serve", help="Leave the service up when the demo is over.")] = False,
+) -> None:
+    """Play the main job on real pixels, start to end, as a remote user; leaves report.json and report.html."""
+    from inzitu.demo.road import play
+
+    if not play(directory, serve=serve):
+        sys.exit(1)
+
+
+@archive.command()
+def stamps(
+    file: Annotated[Path, typer.Argument(help="NPZ with images [n,band,y,x], bands, ra, dec, z, objID.")],
+    out: Annotated[Path, typer.Option(help="Folder for hips/, catalogue.parquet and manifest.yaml.")],
+) -> None:
+    """Build an archive, a HiPS a band and a catalogue, from stamps of known position."""
+    from inzitu.archive.stamps import build
+
+    with progress_bar() as bar:
+        task = bar.add_task("building the archive", total=None)
+        build(file, out, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    OUT.print(f"{out / 'manifest.yaml'}: serve it with: inzitu serve --manifest {out / 'manifest.yaml'}")
+
+
+@app.command()
+def check(manifest: Annotated[Path, typer.Argument(help="The manifest to check.")]) -> None:
+    """Check a manifest: its keys, and that every survey and the catalogue can be read."""
+    from inzitu.archive.inspection import inspect
+    from inzitu.manifest import Manifest
+
+    loaded = Manifest.load(manifest)
+    for line in inspect(loaded):
+        OUT.print(line)
+    OUT.print(f"{manifest}: right")
+
+
+@app.command()
+def serve(
+    manifest: ManifestFile = _MANIFEST,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
+) -> None:
+    """Serve a deployment over HTTP; `inzitu work` beside it does the jobs."""
+    import uvicorn
+
+    from inzitu.manifest import Manifest
+    from inzitu.web.app import create_app
+
+    uvicorn.run(create_app(Manifest.load(manifest)), host=host, port=port, log_level="info")
+
+
+@app.command()
+def work(manifest: ManifestFile = _MANIFEST) -> None:
+    """Do the jobs of a deployment, one at a time, until stopped."""
+    from inzitu.run.worker import run
+
+    run(manifest, say=lambda line: ERR.print(line))
+
+
+# Tools that need no service
+
+
+@app.command()
+def crossmatch(
+    a: Annotated[Path, typer.Argument(help="Parquet, VOTable, FITS or CSV with ra, dec.")],
+    b: Annotated[Path, typer.Argument(help="Likewise; may be larger than memory.")],
+    radius: Annotated[float, typer.Option(help="Matching radius [arcsec].")],
+    out: Annotated[Path, typer.Option(help="Parquet file of pairs: row_a, row_b (from 0), separation [arcsec].")],
+    moc: Annotated[Path | None, typer.Option(help="Match only what lies inside this MOC.")] = None,
+) -> None:
+    """Find for each row of A its nearest in B."""
+    from inzitu.archive.matching import crossmatch_files
+
+    with progress_bar() as bar:
+        task = bar.add_task("crossmatching", total=None)
+
+        def progress(done: float, total: float) -> None:
+            bar.update(task, completed=done, total=total)
+
+        counts = crossmatch_files(a, b, radius, out, moc=moc, progress=progress)
+    OUT.print(f"{out}: {counts}")
+
+
+@app.command()
+def coverage(
+    hips: Annotated[str, typer.Argument(metavar="HIPS_DIR", help="Folder or http(s) base of a HiPS.")],
+    out: Annotated[Path, typer.Option(help="FITS file of the MOC.")],
+) -> None:
+    """Write the coverage map of a HiPS, from its tiles where it has none."""
+    from inzitu.hips import Survey
+
+    found = Survey.open(hips).coverage()
+    found.write(out)
+    OUT.print(f"{out}: {found.area:.4g} deg2 to order {found.order}")
+
+
+# The user
+
+
+@app.command()
+def submit(
+    pipeline: Annotated[str, typer.Argument(help="train-predict, train-test-single or predict-pretrained.")],
+    parameters: Annotated[list[str] | None, typer.Argument(metavar="[key=value]...")] = None,
+    server: Server = _HERE,
+    wait: Annotated[bool, typer.Option(help="Follow the job to its end.")] = True,
+) -> None:
+    """Send a job: training=FILE and targets=FILE upload tables, any other key=value is a parameter."""
+    from inzitu.client import Service
+
+    uploads, given = {}, {}
+    for pair in parameters or []:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ParameterFault(f"{pair!r} is no key=value; write for example training=quasars.vot or seed=1.")
+        (uploads if key in ("training", "targets") else given)[key] = value
+    service = Service(server)
+    job = service.submit(pipeline, {role: Path(path) for role, path in uploads.items()}, given)
+    OUT.print(job.url)
+    if wait:
+        _follow(service, job.url)
+
+
+def _follow(service: Any, url: str) -> None:
+    """Show a job's progress until it ends; fail if the job does."""
+    with progress_bar() as bar:
+        task = bar.add_task("queued", total=1.0)
+        for state in service.follow(url):
+            bar.update(task, description=state.summary, completed=state.fraction)
+    if state.phase != "COMPLETED":
+        ERR.print(f"[bold red]{state.phase}[/] {state.message}")
+        sys.exit(1)
+    for name, href in state.results.items():
+        OUT.print(f"{name:14} {href}")
+
+
+@app.command()
+def jobs(server: Server = _HERE) -> None:
+    """List the jobs of the service."""
+    from inzitu.client import Service
+
+    table = Table("job", "phase", "created", box=None)
+    for job in Service(server).jobs():
+        table.add_row(job.id, job.phase, job.created)
+    OUT.print(table)
+
+
+@app.command()
+def query(
+    adql: Annotated[str, typer.Argument(help="An ADQL query.")],
+    server: Server = _HERE,
+    output: Annotated[str, typer.Option("--format", help="csv, tsv, votable, json...")] = "csv",
+) -> None:
+    """Ask the published tables a question in ADQL."""
+    from inzitu.client import Service
+
+    sys.stdout.buffer.write(Service(server).query(adql, output))
+
+
+@app.command()
+def models(server: Server = _HERE) -> None:
+    """List the models of the service."""
+    from inzitu.client import Service
+
+    OUT.print_json(json.dumps(Service(server).json("/models")))
+
+
+# The record
+
+
+@app.command()
+def prov(
+    id: Annotated[str, typer.Argument(help="Identifier of an artefact.")],
+    manifest: ManifestFile = _MANIFEST,
+    output: Annotated[str, typer.Option("--format", help="PROV-N, PROV-JSON, PROV-XML or turtle.")] = "PROV-N",
+) -> None:
+    """Print the provenance of an artefact, back to the pixels and the lists it came from."""
+    from inzitu.inspection import provenance
+
+    sys.stdout.buffer.write(provenance(manifest, id, output))
+
+
+@app.command()
+def verify(
+    id: Annotated[str, typer.Argument(help="Identifier of an artefact.")], manifest: ManifestFile = _MANIFEST
+) -> None:
+    """Hash an artefact, and all that it was made from, again; name the first link that fails."""
+    from inzitu.inspection import verification
+
+    verdict = verification(manifest, id)
+    OUT.print(str(verdict))
+    if not verdict.holds:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
