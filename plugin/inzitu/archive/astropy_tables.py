@@ -1,0 +1,92 @@
+"""FITS and ECSV by astropy, and astropy's tables as Arrow tables."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from inzitu.errors import TableFault
+
+if TYPE_CHECKING:
+    from astropy.table import Column, Table
+
+
+def read_fits(path: Path) -> pa.Table:
+    """Read the first table of a FITS file.
+
+    Raises
+    ------
+    TableFault
+        The file holds no table, or ends before its table does.
+    """
+    from astropy.io import fits
+    from astropy.table import Table
+    from astropy.utils.exceptions import AstropyUserWarning
+
+    with warnings.catch_warnings():
+        # astropy warns where a file ends early; what matters of that is an error below.
+        warnings.simplefilter("ignore", AstropyUserWarning)
+        with fits.open(path, memmap=True) as hdus:
+            number = next((i for i, hdu in enumerate(hdus) if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)), None)
+            if number is None:
+                raise TableFault(f"{path.name} is a FITS file without a table; give one with a table extension.")
+            header = hdus[number].header
+            end = hdus[number].fileinfo()["datLoc"] + header["NAXIS1"] * header["NAXIS2"] + header["PCOUNT"]
+            if end > (size := path.stat().st_size):
+                raise TableFault(
+                    f"{path.name} is truncated: its table ends at byte {end}, it at {size}; send it again."
+                )
+            ucds = {header.get(f"TTYPE{n}", ""): header.get(f"TUCD{n}", "") for n in range(1, header["TFIELDS"] + 1)}
+            return arrow_of(Table.read(hdus[number], format="fits"), ucds)
+
+
+def read_ecsv(path: Path) -> pa.Table:
+    """Read an ECSV file, whose header has units."""
+    from astropy.table import Table
+
+    return arrow_of(Table.read(path, format="ascii.ecsv"), {})
+
+
+def arrow_of(table: Table, ucds: Mapping[str, str]) -> pa.Table:
+    """Return an astropy table as an Arrow table: masked values are null, units and UCDs go into the fields' metadata.
+
+    Columns of complex numbers have no counterpart in Arrow and are left out.
+    """
+    fields, arrays = [], []
+    for name in table.colnames:
+        if (array := _arrow_array(table[name])) is not None:
+            said = {"unit": table[name].unit, "ucd": ucds.get(name), "description": table[name].description}
+            fields.append(pa.field(name, array.type, metadata={key: str(text) for key, text in said.items() if text}))
+            arrays.append(array)
+    return pa.table(arrays, schema=pa.schema(fields))
+
+
+def _arrow_array(column: Column) -> pa.Array[Any] | None:
+    values = np.ma.getdata(column)
+    masked = np.ma.getmaskarray(column)
+    array: pa.Array[Any]
+    match values.dtype.kind:
+        case "c":
+            return None
+        case "O":
+            return _ragged(values, masked)
+        case "S":
+            values = np.char.decode(values, "utf-8", "replace")
+        case _:
+            values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    array = pa.array(values.ravel(), mask=masked.ravel())
+    return array if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(array, int(np.prod(values.shape[1:])))
+
+
+def _ragged(values: np.ndarray, masked: np.ndarray) -> pa.Array[Any]:
+    """Return text, or arrays of different lengths, as Arrow."""
+    cells = [None if lost else value for value, lost in zip(values, masked, strict=True)]
+    if not all(cell is None or isinstance(cell, str) for cell in cells):
+        cells = [None if cell is None else np.ma.filled(np.ravel(cell), np.nan).tolist() for cell in cells]
+    array: pa.Array[Any] = pa.array(cells)
+    return array.cast(pa.string()) if pa.types.is_null(array.type) else array

@@ -1,0 +1,184 @@
+"""Lists and catalogues: which columns of a table hold its positions, and the positions themselves.
+
+Column names follow what SDSS, VizieR, Gaia, LSST, DESI and SExtractor write; units and UCDs come from the table's own
+metadata. Everything guessed can be overridden. For the file formats see `inzitu.archive.formats`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from inzitu.archive.angles import degrees
+from inzitu.archive.formats import read_table
+from inzitu.errors import TableFault
+from inzitu.sky import usable
+
+__all__ = ["guess_positions", "positions", "read_table", "unusable"]
+
+EQUATORIAL = [
+    ("ra", "dec"),
+    ("_ra", "_dec"),
+    ("_raj2000", "_dej2000"),
+    ("raj2000", "dej2000"),
+    ("raj2000", "decj2000"),
+    ("ra_icrs", "de_icrs"),
+    ("ra_icrs", "dec_icrs"),
+    ("ra_j2000", "dec_j2000"),
+    ("ra2000", "dec2000"),
+    ("ra_deg", "dec_deg"),
+    ("radeg", "decdeg"),
+    ("radeg", "dedeg"),
+    ("ra_d", "dec_d"),
+    ("ra", "de"),
+    ("_ra", "_de"),
+    ("right_ascension", "declination"),
+    ("rightascension", "declination"),
+    ("alpha_j2000", "delta_j2000"),
+    ("alphawin_j2000", "deltawin_j2000"),
+    ("coord_ra", "coord_dec"),
+    ("target_ra", "target_dec"),
+    ("plug_ra", "plug_dec"),
+    ("mean_ra", "mean_dec"),
+    ("meanra", "meandec"),
+    ("ramean", "decmean"),
+    ("ra_mean", "dec_mean"),
+    ("raj", "decj"),
+    ("s_ra", "s_dec"),
+    ("alpha", "delta"),
+]
+"""Names of right ascension and declination, in lower case, the likeliest first."""
+
+GALACTIC = [
+    ("glon", "glat"),
+    ("_glon", "_glat"),
+    ("gal_lon", "gal_lat"),
+    ("galactic_longitude", "galactic_latitude"),
+    ("l", "b"),
+    ("gal_l", "gal_b"),
+    ("ll", "bb"),
+]
+"""Names of galactic longitude and latitude."""
+
+UCDS = [
+    ("pos.eq.ra;meta.main", "pos.eq.dec;meta.main"),
+    ("pos_eq_ra_main", "pos_eq_dec_main"),
+    ("pos.eq.ra", "pos.eq.dec"),
+    ("pos.galactic.lon", "pos.galactic.lat"),
+]
+"""UCDs (1+ and the older form) of positions, the main ones first."""
+
+
+def guess_positions(table: pa.Table, *, ra: str | None = None, dec: str | None = None) -> tuple[str, str]:
+    """Return the names of the two columns that hold the positions.
+
+    They are found by name, then by UCD, then by the names of galactic coordinates; upper and lower case are alike.
+
+    Parameters
+    ----------
+    table
+        The list; only its schema is looked at.
+    ra, dec
+        Names given by the user; both or neither.
+
+    Raises
+    ------
+    TableFault
+        No such columns, or only one was named; the message lists the columns there are.
+    """
+    there = f"Its columns are: {', '.join(table.column_names) or 'none'}."
+    if (ra is None) != (dec is None):
+        raise TableFault(
+            f"Only {'ra' if dec is None else 'dec'} was named; name the columns of both, or of none. {there}"
+        )
+    if ra is not None and dec is not None:
+        for name in (ra, dec):
+            if name not in table.column_names:
+                raise TableFault(f"The list has no column {name!r}. {there}")
+        return ra, dec
+    for pair in _candidates(table):
+        return pair
+    raise TableFault(
+        f"The list has no positions that can be recognised. {there} Name two of them ra and dec (ICRS, degrees), "
+        "or l and b (galactic), or state which they are."
+    )
+
+
+def positions(
+    table: pa.Table, *, ra: str | None = None, dec: str | None = None, unit: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return right ascensions and declinations [deg], ICRS, one a row; NaN in both where a row has no usable position.
+
+    Units come from the table's metadata, else from the form of the text (12:30:00 is hours in a right ascension), else
+    they are degrees. Columns with galactic names or UCDs are rotated to ICRS.
+
+    Parameters
+    ----------
+    table
+        The list.
+    ra, dec
+        Names of the columns, if they are not to be guessed.
+    unit
+        Unit of the right ascension, in place of the table's own: a list in hours without saying so.
+
+    Raises
+    ------
+    TableFault
+        The list has no rows or no positions, or their unit is no angle.
+    """
+    names = guess_positions(table, ra=ra, dec=dec)
+    if table.num_rows == 0:
+        raise TableFault(
+            f"The list has no rows, only the columns {', '.join(table.column_names)}; give at least one row."
+        )
+    galactic = _is_galactic(table.schema, names)
+    lon = degrees(table.column(names[0]), unit or _said(table.schema, names[0], b"unit"), hours=not galactic)
+    lat = degrees(table.column(names[1]), _said(table.schema, names[1], b"unit"), hours=False)
+    lost = ~usable(lon, lat)
+    lon, lat = np.where(lost, 0.0, lon), np.where(lost, 0.0, lat)
+    if galactic:
+        lon, lat = _icrs_of_galactic(lon, lat)
+    return np.where(lost, np.nan, lon % 360.0), np.where(lost, np.nan, lat)
+
+
+def unusable(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    """Return the numbers, from 0, of the rows without a usable position."""
+    return np.flatnonzero(~usable(ra, dec))
+
+
+def _candidates(table: pa.Table) -> Iterator[tuple[str, str]]:
+    """Yield the pairs of columns that may be the positions, the likeliest first."""
+    # Of names that differ in case only, the first column wins.
+    by_name = {name.lower(): name for name in reversed(table.column_names)}
+    by_ucd = {_said(table.schema, name, b"ucd"): name for name in reversed(table.column_names)}
+    for lon, lat in EQUATORIAL:
+        if lon in by_name and lat in by_name:
+            yield by_name[lon], by_name[lat]
+    for lon, lat in UCDS:
+        if lon in by_ucd and lat in by_ucd:
+            yield by_ucd[lon], by_ucd[lat]
+    for lon, lat in GALACTIC:
+        if lon in by_name and lat in by_name:
+            yield by_name[lon], by_name[lat]
+
+
+def _said(schema: pa.Schema, name: str, key: bytes) -> str:
+    """Return what the table's metadata says of a column under a key, in lower case; empty if nothing."""
+    metadata = schema.field(name).metadata or {}
+    return re.sub(r"\s", "", metadata.get(key, b"").decode("utf-8", "replace")).lower()
+
+
+def _is_galactic(schema: pa.Schema, names: tuple[str, str]) -> bool:
+    lon, lat = (name.lower() for name in names)
+    return (lon, lat) in GALACTIC or _said(schema, names[0], b"ucd").startswith(("pos.galactic", "pos_gal"))
+
+
+def _icrs_of_galactic(lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # Imported here because it takes longer than most lists, and most lists are equatorial.
+    from astropy.coordinates import Galactic, SkyCoord
+
+    icrs = SkyCoord(lon, lat, unit="deg", frame=Galactic).icrs
+    return icrs.ra.deg, icrs.dec.deg

@@ -1,0 +1,90 @@
+"""VOTables from strangers: checked before astropy parses them.
+
+Three things in XML reach beyond the file that carries them: entities (which also grow without end), a document type
+that loads another document, and a STREAM whose data lie at an address. None has a place in an upload.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+from pathlib import Path
+from xml.parsers import expat
+
+import pyarrow as pa
+
+from inzitu.archive.astropy_tables import arrow_of
+from inzitu.errors import TableFault
+
+REMOTE_DATA = re.compile(rb"<(?:\w+:)?STREAM\b[^>]*\shref\s*=")
+PLAIN_ENCODINGS = {"utf-8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "windows-1252"}
+"""Encodings in which the markup is ASCII, so that it can be searched as bytes."""
+
+
+def read_votable(path: Path) -> pa.Table:
+    """Read the first table of a VOTable.
+
+    Raises
+    ------
+    TableFault
+        It holds no table, or reaches beyond itself.
+    """
+    from astropy.io.votable import parse
+
+    refuse_what_reaches_out(path)
+    for table in parse(path, verify="ignore", invalid="mask").iter_tables():
+        ucds = {field.name: field.ucd or "" for field in table.fields}
+        return arrow_of(table.to_table(use_names_over_ids=True), ucds)
+    raise TableFault(f"{path.name} is a VOTable without a TABLE element; give one with rows.")
+
+
+def refuse_what_reaches_out(path: Path) -> None:
+    """Raise unless an XML file is free of entities and of data elsewhere.
+
+    Only the prolog is parsed: declarations can stand nowhere else.
+
+    Raises
+    ------
+    TableFault
+        It declares entities, keeps its data elsewhere, is in an encoding that hides markup, or is no XML.
+    """
+    try:
+        _parse_prolog(path)
+    except expat.ExpatError as error:
+        raise TableFault(f"{path.name} is no well-formed XML: {error}.") from error
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if REMOTE_DATA.search(content):
+            raise TableFault(
+                f"{path.name} keeps its data at another address (STREAM href); send the data in the table."
+            )
+
+
+class _RootReached(Exception):
+    """The prolog is over."""
+
+
+def _parse_prolog(path: Path) -> None:
+    def refuse_entity(*_: object) -> None:
+        raise TableFault(f"{path.name} declares XML entities; a VOTable needs none, remove its DOCTYPE.")
+
+    def check_encoding(_version: str, encoding: str | None, _standalone: int) -> None:
+        if encoding is not None and encoding.lower() not in PLAIN_ENCODINGS:
+            raise TableFault(f"{path.name} is encoded in {encoding}; send it in UTF-8.")
+
+    def reach_root(*_: object) -> None:
+        raise _RootReached
+
+    parser = expat.ParserCreate()
+    parser.EntityDeclHandler = refuse_entity
+    parser.UnparsedEntityDeclHandler = refuse_entity
+    parser.XmlDeclHandler = check_encoding
+    parser.StartElementHandler = reach_root
+    with path.open("rb") as file:
+        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            raise TableFault(f"{path.name} is encoded in UTF-16; send it in UTF-8.")
+        file.seek(0)
+        try:
+            parser.ParseFile(file)
+        except _RootReached:
+            return
+    raise TableFault(f"{path.name} is XML without an element.")

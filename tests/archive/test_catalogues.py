@@ -1,0 +1,300 @@
+"""Lists as people send them: every format, name and unit, and what is said when a list cannot be used."""
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.io.votable import from_table
+from astropy.table import MaskedColumn, Table
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inzitu.archive.catalogues import guess_positions, positions, read_table, unusable
+from inzitu.errors import TableFault
+
+
+def sample() -> Table:
+    table = Table()
+    table["source"] = ["a", "b", "c"]
+    table["RAJ2000"] = [10.0, 359.5, 187.25]
+    table["DEJ2000"] = [-5.0, 0.0, 89.5]
+    table["z"] = MaskedColumn([2.8, 3.1, 0.0], mask=[False, False, True])
+    table["RAJ2000"].unit = table["DEJ2000"].unit = "deg"
+    table["RAJ2000"].description = "Right ascension"
+    return table
+
+
+def write(table: Table, path: Path) -> Path:
+    match path.suffix:
+        case ".fits" | ".csv":
+            table.write(path)
+        case ".parquet":
+            pq.write_table(pa.table({name: np.asarray(table[name]) for name in table.colnames}), path)
+        case ".xml" | ".bin" | ".bin2":
+            form = {".xml": "tabledata", ".bin": "binary", ".bin2": "binary2"}[path.suffix]
+            from_table(table).to_xml(str(path), tabledata_format=form)
+        case ".ecsv":
+            table.write(path, format="ascii.ecsv")
+        case ".txt":
+            table.write(path, format="ascii.commented_header")
+        case ".tsv":
+            table.write(path, format="ascii.tab")
+        case _:
+            raise AssertionError(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".fits", ".csv", ".parquet", ".xml", ".bin", ".bin2", ".ecsv", ".txt", ".tsv"])
+def test_every_format_gives_the_same_list_whatever_the_file_is_called(tmp_path: Path, suffix: str) -> None:
+    path = write(sample(), tmp_path / f"list{suffix}").rename(tmp_path / "upload")
+    table = read_table(path)
+    ra, dec = positions(table)
+    assert table.column_names == ["source", "RAJ2000", "DEJ2000", "z"]
+    assert table["source"].to_pylist() == ["a", "b", "c"]
+    assert np.allclose(ra, [10.0, 359.5, 187.25])
+    assert np.allclose(dec, [-5.0, 0.0, 89.5])
+
+
+@pytest.mark.parametrize("suffix", [".fits", ".xml", ".bin", ".bin2", ".ecsv"])
+def test_nulls_stay_nulls_and_units_stay_with_their_columns(tmp_path: Path, suffix: str) -> None:
+    table = read_table(write(sample(), tmp_path / f"list{suffix}"))
+    assert table["z"].to_pylist() == [2.8, 3.1, None]
+    assert (table.schema.field("RAJ2000").metadata or {})[b"unit"] == b"deg"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "ra,dec",
+        "RA,DEC",
+        "Ra,Dec",
+        "RAJ2000,DEJ2000",
+        "_RAJ2000,_DEJ2000",
+        "ra_deg,dec_deg",
+        "RA_ICRS,DE_ICRS",
+        "RAdeg,DEdeg",
+        "ALPHA_J2000,DELTA_J2000",
+        "coord_ra,coord_dec",
+        "TARGET_RA,TARGET_DEC",
+        "PLUG_RA,PLUG_DEC",
+        "raMean,decMean",
+    ],
+)
+def test_the_names_that_surveys_give_their_positions_are_known(names: str) -> None:
+    table = pa.table({name: [1.0] for name in ["objid", *names.split(",")]})
+    assert guess_positions(table) == tuple(names.split(","))
+
+
+def test_computed_positions_of_vizier_are_preferred_to_the_catalogues_own() -> None:
+    table = pa.table({"RAJ2000": ["00 40 00"], "DEJ2000": ["-05 00 00"], "_RAJ2000": [10.0], "_DEJ2000": [-5.0]})
+    assert guess_positions(table) == ("_RAJ2000", "_DEJ2000")
+
+
+def test_a_ucd_tells_what_a_name_does_not() -> None:
+    fields = [pa.field("x", pa.float64()), pa.field("y", pa.float64())]
+    ucds = [b"pos.eq.ra;meta.main", b"pos.eq.dec;meta.main"]
+    schema = pa.schema([field.with_metadata({b"ucd": ucd}) for field, ucd in zip(fields, ucds, strict=True)])
+    assert guess_positions(pa.table([[1.0], [2.0]], schema=schema)) == ("x", "y")
+
+
+def test_named_columns_go_before_guesses() -> None:
+    table = pa.table({"ra": [1.0], "dec": [2.0], "ra_true": [3.0], "dec_true": [4.0]})
+    ra, dec = positions(table, ra="ra_true", dec="dec_true")
+    assert (ra[0], dec[0]) == (3.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "expected"),
+    [
+        ("deg", 30.0, 30.0),
+        ("hourangle", 2.0, 30.0),
+        ("h", 2.0, 30.0),
+        ("rad", 1.0, 57.29577951),
+        ("arcsec", 3600.0, 1.0),
+    ],
+)
+def test_units_come_from_the_metadata(tmp_path: Path, unit: str, value: float, expected: float) -> None:
+    table = Table({"ra": [value], "dec": [0.0]}, units={"ra": unit, "dec": "deg"})
+    assert positions(read_table(write(table, tmp_path / "list.xml")))[0][0] == pytest.approx(expected)
+
+
+def test_hours_that_the_list_does_not_mention_can_be_stated() -> None:
+    assert positions(pa.table({"ra": [2.0], "dec": [1.0]}), unit="hour")[0][0] == 30.0
+
+
+@settings(max_examples=50, deadline=None)
+@given(ra=st.floats(0, 359.999), dec=st.floats(-90, 90), separator=st.sampled_from([":", " ", "hms"]))
+def test_sexagesimal_text_is_what_astropy_says_it_is(ra: float, dec: float, separator: str) -> None:
+    truth = SkyCoord(ra, dec, unit="deg")
+    table = pa.table(
+        {
+            "ra": [truth.ra.to_string("hour", sep=separator, precision=6)],
+            "dec": [
+                truth.dec.to_string("deg", sep="dms" if separator == "hms" else separator, precision=6, alwayssign=True)
+            ],
+        }
+    )
+    found = positions(table)
+    # A microsecond of time in right ascension; a last second printed as 60 is not sexagesimal.
+    if "60.000000" not in table["ra"][0].as_py() + table["dec"][0].as_py():
+        assert truth.separation(SkyCoord(found[0][0], found[1][0], unit="deg")).arcsec < 2e-5
+
+
+def test_small_negative_declinations_keep_their_sign() -> None:
+    assert positions(pa.table({"ra": ["00:00:00"], "dec": ["-00:30:00"]}))[1][0] == -0.5
+
+
+def test_decimal_text_is_degrees_and_what_is_no_angle_is_a_row_without_position() -> None:
+    table = pa.table({"ra": ["10.5", "abc", "", None, "12:61:00"], "dec": ["1e1", "1", "1", "1", "1"]})
+    ra, dec = positions(table)
+    assert (ra[0], dec[0]) == (10.5, 10.0)
+    assert unusable(ra, dec).tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("names", [("l", "b"), ("GLON", "GLAT")])
+def test_galactic_positions_are_rotated_to_icrs(names: tuple[str, str]) -> None:
+    truth = SkyCoord([83.6, 0.1], [22.0, -89.9], unit="deg")
+    table = pa.table({names[0]: [*truth.galactic.l.deg, np.nan], names[1]: [*truth.galactic.b.deg, 0.0]})
+    ra, dec = positions(table)
+    assert SkyCoord(ra[:2], dec[:2], unit="deg").separation(truth).arcsec.max() < 1e-6
+    assert unusable(ra, dec).tolist() == [2]
+
+
+def test_equatorial_columns_go_before_galactic_ones() -> None:
+    assert guess_positions(pa.table({"l": [1.0], "b": [1.0], "ra": [1.0], "dec": [1.0]})) == ("ra", "dec")
+
+
+def test_rows_without_a_usable_position_stay_rows() -> None:
+    ra = pa.array([10.0, None, np.nan, np.inf, 400.0, -999.0, -0.5])
+    dec = pa.array([95.0, 1.0, 1.0, 1.0, 1.0, -999.0, 1.0])
+    lon, lat = positions(pa.table({"ra": ra, "dec": dec}))
+    assert unusable(lon, lat).tolist() == [0, 1, 2, 3, 4, 5]
+    assert np.isnan(lon[:6]).all()
+    assert np.isnan(lat[:6]).all()
+    assert lon[6] == 359.5
+
+
+def test_a_list_without_positions_is_told_its_columns_and_the_remedy() -> None:
+    with pytest.raises(TableFault, match=r"columns are: objid, x, z\. Name two of them ra and dec"):
+        guess_positions(pa.table({"objid": [1], "x": [1.0], "z": [1.0]}))
+
+
+def test_half_a_position_is_no_position() -> None:
+    with pytest.raises(TableFault, match="columns are: ra, z"):
+        positions(pa.table({"ra": [1.0], "z": [1.0]}))
+    with pytest.raises(TableFault, match="Only ra was named"):
+        guess_positions(pa.table({"ra": [1.0], "dec": [1.0]}), ra="ra")
+    with pytest.raises(TableFault, match="no column 'RA_TRUE'"):
+        guess_positions(pa.table({"ra": [1.0], "dec": [1.0]}), ra="RA_TRUE", dec="dec")
+
+
+def test_a_list_without_rows_is_refused() -> None:
+    with pytest.raises(TableFault, match=r"no rows, only the columns ra, dec"):
+        positions(pa.table({"ra": pa.array([], pa.float64()), "dec": pa.array([], pa.float64())}))
+
+
+def test_a_unit_that_is_no_angle_is_refused() -> None:
+    schema = pa.schema([pa.field("ra", pa.float64(), metadata={"unit": "km"}), pa.field("dec", pa.float64())])
+    with pytest.raises(TableFault, match="unit 'km' is no angle"):
+        positions(pa.table([[1.0], [1.0]], schema=schema))
+    with pytest.raises(TableFault, match="holds no angles"):
+        positions(pa.table({"ra": [[1.0]], "dec": [1.0]}))
+
+
+ENTITIES = '<?xml version="1.0"?><!DOCTYPE VOTABLE [<!ENTITY a "{}">]><VOTABLE>&a;</VOTABLE>'
+REMOTE = (
+    '<VOTABLE version="1.4"><RESOURCE><TABLE><FIELD name="ra" datatype="double"/>'
+    '<DATA><BINARY><STREAM encoding="base64"\n href="file:///etc/hostname"/></BINARY></DATA></TABLE></RESOURCE></VOTABLE>'
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b" \n \n", "is empty"),
+        (b"<html><body>503</body></html>", "XML or HTML, but no VOTable"),
+        (b"\x1f\x8b\x08\x00", "compressed with gzip"),
+        (b"\x7fELF\x00\x00", "of no format that is read here"),
+        (b"PAR1 and then nothing", "cannot be read as parquet"),
+        (b"SIMPLE  =                    T", "fits"),
+        (b"<VOTABLE><RESOURCE><TABLE>", "votable"),
+        (b'<VOTABLE version="1.4"></VOTABLE>', "without a TABLE"),
+        (ENTITIES.format("x").encode(), "declares XML entities"),
+        (ENTITIES.replace('"{}"', 'SYSTEM "file:///etc/hostname"').encode(), "declares XML entities"),
+        (REMOTE.encode(), "data at another address"),
+        (b'<?xml version="1.0" encoding="UTF-16"?>\n<VOTABLE/>', "UTF-16|well-formed"),
+        (b"1.0,2.0\n3.0,4.0\n", "has no header"),
+        (b"ra,dec,ra\n1,2,3\n", "column 'ra' twice"),
+        (b"ra,dec\n1,2\n1,2,3\n", "cannot be read as csv.*Expected 2 columns, got 3"),
+        (b"# only\n# comments\n", "comments only"),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_what_it_is(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "upload").write_bytes(content)
+    with pytest.raises(TableFault, match=said):
+        read_table(tmp_path / "upload")
+
+
+def test_a_truncated_fits_table_says_so(tmp_path: Path) -> None:
+    path = write(sample(), tmp_path / "list.fits")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) - 2880 + 20])
+    with pytest.raises(TableFault, match=r"truncated.*send it again"):
+        read_table(path)
+
+
+def test_a_fits_image_is_no_table(tmp_path: Path) -> None:
+    fits.PrimaryHDU(np.zeros((3, 3))).writeto(tmp_path / "image.fits")
+    with pytest.raises(TableFault, match="without a table"):
+        read_table(tmp_path / "image.fits")
+
+
+def test_ucds_of_fits_and_votable_are_kept(tmp_path: Path) -> None:
+    hdu = fits.BinTableHDU(sample())
+    hdu.header["TUCD2"] = "pos.eq.ra;meta.main"
+    hdu.writeto(tmp_path / "list.fits")
+    assert (read_table(tmp_path / "list.fits").schema.field("RAJ2000").metadata or {})[b"ucd"] == b"pos.eq.ra;meta.main"
+
+
+def test_the_comment_line_of_skyserver_is_no_header(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("#Table1\nra,dec,z\n1.5,2.5,3.5\n")
+    assert read_table(tmp_path / "list").column_names == ["ra", "dec", "z"]
+
+
+def test_columns_of_arrays_are_lists(tmp_path: Path) -> None:
+    table = Table({"ra": [1.0, 2.0], "dec": [1.0, 2.0], "flux": np.arange(10.0).reshape(2, 5)})
+    assert read_table(write(table, tmp_path / "list.fits"))["flux"].to_pylist()[1] == [5.0, 6.0, 7.0, 8.0, 9.0]
+
+
+def test_a_folder_of_parquet_files_is_one_table(tmp_path: Path) -> None:
+    for part in (0, 1):
+        (tmp_path / f"part={part}").mkdir()
+        pq.write_table(pa.table({"ra": [1.0 * part], "dec": [2.0]}), tmp_path / f"part={part}" / "0.parquet")
+    assert read_table(tmp_path)["ra"].to_pylist() == [0.0, 1.0]
+
+
+def test_a_format_can_be_stated_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
+    path = write(sample(), tmp_path / "list.csv")
+    assert read_table(path, format="csv").num_rows == 3
+    with pytest.raises(TableFault, match="give one of votable, csv, fits, parquet"):
+        read_table(path, format="xls")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    content=st.binary(max_size=300),
+    start=st.sampled_from([b"", b"ra,dec\n", b"<VOTABLE ", b"PAR1", b"SIMPLE  =", b"# "]),
+)
+def test_no_bytes_end_in_anything_but_a_table_or_a_fault(
+    content: bytes, start: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "bytes"
+    path.write_bytes(start + content)
+    with contextlib.suppress(TableFault):
+        assert isinstance(read_table(path), pa.Table)
