@@ -1,0 +1,82 @@
+"""The ASGI app of a deployment.
+
+Anonymous: whoever reaches the service may use it within its limits, so a request forged by another site can do no more
+than that site could do itself. `inzitu serve` runs the app; a data centre may mount it wherever ASGI goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+from contextlib import asynccontextmanager, suppress
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.staticfiles import StaticFiles
+
+from inzitu.web import faults, jobs, pages
+from inzitu.web.deployment import open_deployment
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+    from inzitu.jobs.job import Job, Result
+    from inzitu.jobs.threads import Interrupt
+    from inzitu.manifest import Manifest
+    from inzitu.web.deployment import Deployment, ExecuteQuery
+
+_SWEEP_SECONDS = 60.0
+_log = logging.getLogger(__name__)
+
+
+def create_app(manifest: Manifest) -> FastAPI:
+    """Return the app of a deployment; its parts are opened when the server starts it."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with open_deployment(manifest, _later) as deployment:
+            app.state.deployment = deployment
+            sweeper = asyncio.create_task(_sweep(deployment))
+            try:
+                yield
+            finally:
+                sweeper.cancel()
+
+    app = FastAPI(
+        title=manifest.title, version=metadata.version("inzitu"), lifespan=lifespan, docs_url=None, redoc_url=None
+    )
+    for router in (pages.router, jobs.router, jobs.queries, *_others()):
+        app.include_router(router)
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+    # Firefly and Aladin Lite ask from the user's browser; there are no credentials to protect.
+    app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], expose_headers=["Link", "Location"])
+    faults.install(app)
+    return app
+
+
+async def _sweep(deployment: Deployment) -> None:
+    """Destroy the results of jobs whose time has come, once a minute."""
+    while True:
+        for service in (deployment.jobs, deployment.tap_jobs):
+            try:
+                if await asyncio.to_thread(service.sweep):
+                    await asyncio.to_thread(deployment.recorder.sweep)
+            except Exception:
+                # The next minute may be better; the service goes on meanwhile.
+                _log.exception("Expired jobs could not be swept")
+        await asyncio.sleep(_SWEEP_SECONDS)
+
+
+def _others() -> Iterator[APIRouter]:
+    for name in ("tap", "provenance", "artefacts"):
+        with suppress(ModuleNotFoundError):
+            yield importlib.import_module(f"inzitu.web.{name}").router
+
+
+def _later(deployment: Deployment, job: Job, on_interrupt: Callable[[Interrupt], None]) -> Sequence[Result]:
+    execute: ExecuteQuery = importlib.import_module("inzitu.web.tap").execute
+    return execute(deployment, job, on_interrupt)

@@ -1,0 +1,89 @@
+"""Templates to pages."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from inzitu.web.deployment import deployment_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastapi import Request, Response
+    from pydantic.fields import FieldInfo
+
+    from inzitu.jobs.job import Entry, Job
+    from inzitu.pipelines import Pipeline
+
+
+def render(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
+    """Return a page."""
+    address = str(request.base_url).rstrip("/")
+    page = _environment().get_template(template)
+    content = page.render(
+        manifest=deployment_of(request).manifest,
+        base=request.scope.get("root_path", ""),
+        address=address,
+        version=metadata.version("inzitu"),
+        **values,
+    )
+    return HTMLResponse(content, status_code=status)
+
+
+@cache
+def _environment() -> Environment:
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters |= {
+        "moment": _moment,
+        "duration": _duration,
+        "took": _took,
+        "figure": _figure,
+        "place": _place,
+        "parameters": _parameters,
+    }
+    return environment
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _duration(seconds: float) -> str:
+    whole = timedelta(seconds=round(seconds))
+    return str(whole) if whole >= timedelta(minutes=1) else f"{seconds:.0f} s"
+
+
+def _took(job: Job | Entry) -> str:
+    if job.started is None:
+        return ""
+    return _duration(((job.ended or datetime.now(UTC)) - job.started).total_seconds())
+
+
+def _figure(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case float():
+            return f"{value:,.0f}" if value.is_integer() and abs(value) >= 1000 else f"{value:.6g}"
+        case list():
+            return ", ".join(map(_figure, value))
+        case _:
+            return str(value)
+
+
+def _place(location: str) -> str:
+    """Return an address whole, and of a path the end: how the host is arranged is nobody's business."""
+    return location if "://" in location else "/".join(Path(location).parts[-2:])
+
+
+def _parameters(pipeline: Pipeline) -> Iterator[tuple[str, FieldInfo]]:
+    for name, step in pipeline.fields():
+        yield name, step.parameters.model_fields[name]
