@@ -43,7 +43,7 @@ def test_what_is_recorded_comes_back_as_it_was(recorder: Recorder, write: Write)
     assert recorder.of_job("j") == [back]
     assert recorder.makers(made["log"].id) == [back]
     assert recorder.users(upload.id) == [back]
-    assert recorder.attributed(upload.id) == [USER]
+    assert recorder.attributed(upload.id) == {upload.id: (USER,)}
 
 
 def test_an_upload_is_kept_where_it_was(recorder: Recorder, write: Write) -> None:
@@ -92,10 +92,10 @@ def test_content_that_is_made_again_is_there_again(recorder: Recorder, write: Wr
     for hour in range(2):
         made = recorder.record(activity(hour=hour), {"log": product(write("log", "line"))}, job=f"j{hour}")
         id = made["log"].id
-        assert recorder.destroyed(id) is None
+        assert recorder.destroyed(id) == {}
         assert recorder.store.contains(id)
         assert recorder.release(f"j{hour}") == [id]
-        assert recorder.destroyed(id) == NOON
+        assert recorder.destroyed(id) == {id: NOON}
         os.utime(recorder.store.path(id), (1, 1))
         assert recorder.sweep() == [id]
     assert [maker.parameters[1].value for maker in recorder.makers(id)] == [0, 1]

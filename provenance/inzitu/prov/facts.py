@@ -53,11 +53,16 @@ class Artefact:
 
     Parameters
     ----------
-    id : SHA-256 of the file, or the Merkle hash of the folder (`inzitu.prov.store.digest`).
-    kind : What it is in the pipeline: selection, cutouts, model, log...
-    media_type : Its IANA media type; `inode/directory` for a folder.
-    size : [byte] Of the file, or of the folder's files together.
-    name : What to call it when it is downloaded.
+    id
+        SHA-256 of the file, or the Merkle hash of the folder (`inzitu.prov.store.digest`).
+    kind
+        What it is in the pipeline: selection, cutouts, model, log...
+    media_type
+        Its IANA media type; `inode/directory` for a folder.
+    size
+        [byte] Of the file, or of the folder's files together.
+    name
+        What to call it when it is downloaded.
     """
 
     id: str
@@ -135,20 +140,34 @@ class Activity:
 
     Parameters
     ----------
-    step : Name of the step.
-    kind : Its type, a word of `ActivityKind`.
-    started : When it began, with a time zone.
-    ended : When it ended.
-    agent : Who is responsible for it.
-    parameters : Its settings; defaults and seeds too.
-    software : Versions of what it ran on, by name.
-    device : What it computed on.
-    code : Version of the step's own code: a release and a commit.
-    used : What it read.
-    made : What it made; left out when it is recorded, as its artefacts get their names then.
-    key : What makes two runs equal; `key_of` by default.
-    description : One sentence for readers of the record.
-    id : Its identifier, made up if not given.
+    step
+        Name of the step.
+    kind
+        Its type, a word of `ActivityKind`.
+    started
+        When it began, with a time zone.
+    ended
+        When it ended.
+    agent
+        Who is responsible for it.
+    parameters
+        Its settings; defaults and seeds too.
+    software
+        Versions of what it ran on, by name.
+    device
+        What it computed on.
+    code
+        Version of the step's own code: a release and a commit.
+    used
+        What it read.
+    made
+        What it made; left out when it is recorded, as its artefacts get their names then.
+    key
+        What makes two runs equal; `key_of` by default.
+    description
+        One sentence for readers of the record.
+    id
+        Its identifier, made up if not given.
     """
 
     step: str
@@ -164,7 +183,7 @@ class Activity:
     made: tuple[Made, ...] = ()
     key: str = ""
     description: str = ""
-    id: str = field(default_factory=lambda: uuid4().hex)
+    id: str = field(default_factory=lambda: f"run-{uuid4().hex}")
 
     def __post_init__(self) -> None:
         _one_of(self.kind, ActivityKind, f"the kind of step {self.step!r}")

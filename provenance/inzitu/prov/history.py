@@ -21,7 +21,8 @@ class History:
 
     Parameters
     ----------
-    engine : Database with the tables of `inzitu.prov.schema.metadata`.
+    engine
+        Database with the tables of `inzitu.prov.schema.metadata`.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
@@ -56,29 +57,38 @@ class History:
             time: datetime | None = connection.scalar(query)
         return _known(time, "artefact", id)
 
-    def destroyed(self, id: str) -> datetime | None:
-        """Return when the artefact's content was given up, or None if it is to be there."""
+    def destroyed(self, *ids: str) -> dict[str, datetime]:
+        """Return when the content of those of the artefacts that have been given up was destroyed."""
+        table = schema.artefacts
+        query = sa.select(table.c.id, table.c.destroyed).where(table.c.id.in_(ids) & table.c.destroyed.is_not(None))
         with self.engine.connect() as connection:
-            return connection.scalar(sa.select(schema.artefacts.c.destroyed).where(schema.artefacts.c.id == id))
+            return {row.id: row.destroyed for row in connection.execute(query)}
 
-    def attributed(self, id: str) -> list[Agent]:
-        """Return who brought the artefact from outside."""
-        chosen = sa.select(schema.agents).join(schema.attributions).where(schema.attributions.c.artefact == id)
+    def attributed(self, *ids: str) -> dict[str, tuple[Agent, ...]]:
+        """Return who brought those of the artefacts that came from outside."""
+        links = schema.attributions
+        query = sa.select(links.c.artefact, schema.agents).join(schema.agents).where(links.c.artefact.in_(ids))
+        found: dict[str, tuple[Agent, ...]] = {}
         with self.engine.connect() as connection:
-            return [schema.agent_of(row) for row in connection.execute(chosen.order_by(schema.agents.c.id))]
+            for row in connection.execute(query.order_by(links.c.artefact, schema.agents.c.id)):
+                found[row.artefact] = (*found.get(row.artefact, ()), schema.agent_of(row))
+        return found
 
     def activity(self, id: str) -> Activity:
         """Return the activity of that identifier, or raise `UnrecordedError`."""
-        found = self._select(schema.activities.c.id == id)
-        return _known(found[0] if found else None, "activity", id)
+        return _known(self.activities(id).get(id), "activity", id)
 
-    def makers(self, id: str) -> list[Activity]:
-        """Return the activities that made the artefact, the earliest first: equal content may be made twice."""
-        return self._select(schema.activities.c.id.in_(_activities_of(schema.made, id)))
+    def activities(self, *ids: str) -> dict[str, Activity]:
+        """Return those of the activities that are recorded, by identifier."""
+        return {activity.id: activity for activity in self._select(schema.activities.c.id.in_(ids))}
 
-    def users(self, id: str) -> list[Activity]:
-        """Return the activities that used the artefact, the earliest first."""
-        return self._select(schema.activities.c.id.in_(_activities_of(schema.used, id)))
+    def makers(self, *ids: str) -> list[Activity]:
+        """Return the activities that made the artefacts, the earliest first: equal content may be made twice."""
+        return self._select(schema.activities.c.id.in_(_activities_of(schema.made, ids)))
+
+    def users(self, *ids: str) -> list[Activity]:
+        """Return the activities that used the artefacts, the earliest first."""
+        return self._select(schema.activities.c.id.in_(_activities_of(schema.used, ids)))
 
     def of_job(self, job: str) -> list[Activity]:
         """Return the activities of a job, its own and those that it found, the earliest first."""
@@ -125,8 +135,8 @@ class History:
         ]
 
 
-def _activities_of(table: sa.Table, artefact: str) -> sa.Select[tuple[str]]:
-    return sa.select(table.c.activity).where(table.c.artefact == artefact)
+def _activities_of(table: sa.Table, artefacts: Iterable[str]) -> sa.Select[tuple[str]]:
+    return sa.select(table.c.activity).where(table.c.artefact.in_(artefacts))
 
 
 def _known[T](fact: T | None, what: str, id: str) -> T:

@@ -36,9 +36,12 @@ class Recorder(History):
 
     Parameters
     ----------
-    engine : Database with the tables of `metadata`.
-    store : Where the content goes.
-    clock : Tells the time, with a time zone.
+    engine
+        Database with the tables of `metadata`.
+    store
+        Where the content goes.
+    clock
+        Tells the time, with a time zone.
 
     Notes
     -----
@@ -85,10 +88,14 @@ class Recorder(History):
 
         Parameters
         ----------
-        activity : What ran; its `made` is filled in here.
-        made : Path, kind, media type and name of each product, by role. The paths are moved into the store.
-        readings : Lists of the outside files that it read, by role: Parquet files with columns uri, sha256 and bytes.
-        job : The job that it ran for.
+        activity
+            What ran; its `made` is filled in here.
+        made
+            Path, kind, media type and name of each product, by role. The paths are moved into the store.
+        readings
+            Lists of the outside files that it read, by role: Parquet files with columns uri, sha256 and bytes.
+        job
+            The job that it ran for.
 
         Raises
         ------
@@ -108,6 +115,7 @@ class Recorder(History):
         )
         with self._writing(connection) as open_connection:
             self._add_artefacts(open_connection, [*lists.values(), *products.values()])
+            self._attribute(open_connection, [reading.id for reading in lists.values()], activity.agent)
             self._add_activity(open_connection, whole, job)
             recorded = self._artefacts(open_connection, [product.id for product in products.values()])
         return {role: recorded[product.id] for role, product in products.items()}
@@ -155,7 +163,8 @@ class Recorder(History):
 
         Parameters
         ----------
-        grace : [s] Content younger than this stays, as its record may be about to be written.
+        grace
+            [s] Content younger than this stays, as its record may be about to be written.
         """
         with self.engine.connect() as connection:
             wanted = connection.scalars(sa.select(schema.artefacts.c.id).where(schema.artefacts.c.destroyed.is_(None)))

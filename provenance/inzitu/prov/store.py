@@ -155,8 +155,10 @@ class ArtefactStore:
 
         Parameters
         ----------
-        wanted : Identifiers to keep.
-        grace : [s] Content younger than this stays, as its record may be about to be written.
+        wanted
+            Identifiers to keep.
+        grace
+            [s] Content younger than this stays, as its record may be about to be written.
         """
         before = time.time() - grace
         for path in self._incoming().iterdir():
