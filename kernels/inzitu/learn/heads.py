@@ -71,6 +71,8 @@ class Head(Protocol):
 class MixtureHead:
     """A mixture of k normal distributions: k logits, k means, k logarithms of widths.
 
+    Under truncation the means are kept above zero by a softplus: a component wholly below the cut would be all tail.
+
     Attributes
     ----------
     k
@@ -135,6 +137,8 @@ class MixtureHead:
         spread = max(float(np.std(labels)), 10.0 * NARROWEST_SIGMA)
         gaps = np.gradient(means) if self.k > 1 else np.array([spread])
         sigmas = np.clip(gaps, spread / (2.0 * self.k), spread)
+        if self.truncated:
+            means = np.log(np.expm1(np.maximum(means, NARROWEST_SIGMA)))
         return np.concatenate([np.zeros(self.k), means, np.log(sigmas)]).astype(np.float32)
 
     def check_labels(self, labels: Float[np.ndarray, " n"]) -> None:
@@ -150,6 +154,7 @@ class MixtureHead:
     def _split(self, raw: Float[Array, "*n out"]) -> tuple[Array, Array, Array]:
         """Give logits, means and widths."""
         logits, means, log_sigmas = jnp.split(_wide(raw), 3, axis=-1)
+        means = jax.nn.softplus(means) if self.truncated else means
         return logits, means, NARROWEST_SIGMA + jnp.exp(jnp.clip(log_sigmas, *LOG_SIGMA))
 
 

@@ -19,8 +19,9 @@ from jaxtyping import Array, Float, Key
 from inzitu.learn import gaussian
 from inzitu.learn.precision import float64_outside, pytree
 
-# A width of zero is a point; the score of a point is the limit, not a division by zero.
-NARROWEST = 1e-30
+# A width of zero is a point; the score of a point is the limit, not a division by zero. The likelihood's gradient by
+# the width is t^2/s: it must not overflow float32.
+NARROWEST = 1e-12
 _CLIMBS = 60  # steps of mean shift from each component's mean
 
 
@@ -60,6 +61,11 @@ class Mixture:
         return jnp.exp(log_pdf(log_of(self.weights), self.means, self.sigmas, z, lower=self.lower))
 
     @float64_outside
+    def log_pdf(self, z: Float[Array, "*#n"]) -> Float[Array, "*#n"]:
+        """Give the logarithm of the probability density at z, right where the density itself is too small to hold."""
+        return log_pdf(log_of(self.weights), self.means, self.sigmas, z, lower=self.lower)
+
+    @float64_outside
     def cdf(self, z: Float[Array, "*#n"]) -> Float[Array, "*#n"]:
         """Give the probability of a redshift below z."""
         return cdf(self.weights, self.means, self.sigmas, z, lower=self.lower)
@@ -78,7 +84,7 @@ class Mixture:
         low, high, _ = jnp.broadcast_arrays(low, high, jnp.asarray(q))
         bracket: tuple[Array, Array] = (low, high)
 
-        def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        def halve(_: Any, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
             low, high = bracket
             middle = low + 0.5 * (high - low)
             below = cdf(self.weights, self.means, self.sigmas, middle, lower=self.lower) < q
@@ -115,7 +121,7 @@ class Mixture:
             jnp.expand_dims(array, -2) for array in (log_of(self.weights), self.means, floored(self.sigmas))
         )
 
-        def climb(_: int, x: Array) -> Array:
+        def climb(_: Any, x: Array) -> Array:
             logits = logs + gaussian.log_density(means, sigmas, x[..., None]) - 2.0 * jnp.log(sigmas)
             return jnp.sum(jax.nn.softmax(logits, axis=-1) * means, axis=-1)
 
