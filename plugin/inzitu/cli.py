@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -153,7 +154,8 @@ def submit(
     """Send a job: training=FILE and targets=FILE upload tables, any other key=value is a parameter."""
     from inzitu.client import Service
 
-    uploads, given = {}, {}
+    uploads: dict[str, str] = {}
+    given: dict[str, str] = {}
     for pair in parameters or []:
         key, equals, value = pair.partition("=")
         if not equals:
@@ -220,7 +222,7 @@ def prov(
     output: Annotated[str, typer.Option("--format", help="PROV-N, PROV-JSON, PROV-XML or turtle.")] = "PROV-N",
 ) -> None:
     """Print the provenance of an artefact, back to the pixels and the lists it came from."""
-    from inzitu.inspection import provenance
+    from inzitu.record import provenance
 
     sys.stdout.buffer.write(provenance(manifest, id, output))
 
@@ -230,11 +232,15 @@ def verify(
     id: Annotated[str, typer.Argument(help="Identifier of an artefact.")], manifest: ManifestFile = _MANIFEST
 ) -> None:
     """Hash an artefact, and all that it was made from, again; name the first link that fails."""
-    from inzitu.inspection import verification
+    from inzitu.record import verification
 
-    verdict = verification(manifest, id)
-    OUT.print(str(verdict))
-    if not verdict.holds:
+    with progress_bar() as bar:
+        task = bar.add_task("hashing", total=None)
+        verdict = verification(manifest, id, lambda done: bar.update(task, completed=done))
+    for state, count in Counter(link.state for link in verdict.links).items():
+        OUT.print(f"{count:,} {state}")
+    if verdict.failure is not None:
+        ERR.print(f"[bold red]{verdict.failure.state}[/] {verdict.failure.message}")
         sys.exit(1)
 
 

@@ -80,6 +80,7 @@ class Engine(Section):
 
     scheduler: str | None = Field(None, description="Address of a Dask scheduler; null for a LocalCluster.")
     workers: int = Field(2, gt=0, description="Threads of the LocalCluster.")
+    checkpoint_seconds: float = Field(20.0, ge=0, description="Time between the checkpoints of a training [s].")
 
 
 class Manifest(Section):

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from inzitu.errors import ArchiveFault
-from inzitu.hips import Cutouts, Status, Survey, cutouts, groups
+from inzitu.hips import Cutouts, Survey, cutouts, groups
 from inzitu.run.work import Outcome
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ def cut(parameters: CutParameters, inputs: Mapping[str, Path], work: Work) -> Ou
     done = len(ra) - sum(len(dealt[number]) for number in todo)
     for index, part in work.engine.map(stamps.cut, [(ra[dealt[number]], dec[dealt[number]]) for number in todo]):
         journal.write(todo[index], dealt[todo[index]], part)
+        for error in part.errors:
+            work.log(f"a tile cannot be used: {error}")
         done += len(dealt[todo[index]])
         work.progress(done, len(ra))
     parts = journal.close(len(dealt))
@@ -91,9 +93,9 @@ class _Journal:
         table = pa.table(
             {
                 "at": rows,
-                "status": [Status(code).name.lower() for code in part.status.max(axis=1)],
+                "status": part.status_words(),
                 "fraction": part.fraction.min(axis=1),
-                "flags": _words(part),
+                "flags": part.flag_words(),
             }
         )
         temporary = self.folder / "rows.tmp"
@@ -137,7 +139,7 @@ def _written(
     (folder / "cutouts.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     reading = work.folder / "tiles.parquet"
     pq.write_table(tiles, reading)
-    tally = ", ".join(f"{row['count']:,} {row['values']}" for row in table["status"].value_counts().to_pylist())
+    tally = ", ".join(f"{row['counts']:,} {row['values']}" for row in table["status"].value_counts().to_pylist())
     work.log(f"cut {table.num_rows:,} stamps from {tiles.num_rows:,} tiles: {tally}")
     account = {"bytes_read": pc.sum(tiles["bytes"]).as_py() or 0, "tiles": tiles.num_rows}
     return Outcome(made={"cutouts": folder}, readings={"tiles": reading}, account=account)

@@ -6,6 +6,7 @@ is copied between workers, and killing the job's process stops all of it.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 from inzitu.errors import ServiceFault
@@ -51,24 +52,21 @@ class Engine:
         from distributed import as_completed  # a second of import that only a running job pays
 
         client = self._open()
-        waiting = enumerate(items)
-        ahead = 2 * max(1, sum(client.nthreads().values()))
+        running = as_completed(loop=client.loop)
         index: dict[str, int] = {}
+        waiting = enumerate(items)
 
-        def submit(pool: Any) -> None:
-            for position, item in waiting:
+        def submit(count: int) -> None:
+            for position, item in islice(waiting, count):
                 future = client.submit(function, item, pure=False)
                 index[future.key] = position
-                pool.add(future)
-                return
+                running.add(future)
 
-        pool = as_completed([])
-        for _ in range(ahead):
-            submit(pool)
-        for future in pool:
+        submit(2 * max(1, sum(client.nthreads().values())))
+        for future in running:
             yield index.pop(future.key), future.result()
             future.release()
-            submit(pool)
+            submit(1)
 
     def _open(self) -> Any:
         if self._client is None:

@@ -81,7 +81,7 @@ class Runner:
             for role, path in uploads.items()
         }
         if request.model is not None:
-            there["model"] = self.recorder.history.artefact(request.model)
+            there["model"] = self.recorder.artefact(request.model)
         for step in request.pipeline.steps:
             there |= self._artefacts(step, request.parameters[step.name], there)
         return there

@@ -124,7 +124,7 @@ def _mark_duplicates(
 ) -> np.ndarray:
     """Mark all but the first row of each object; return which of the usable rows stay."""
     group = duplicates(rows.ra[usable], rows.dec[usable], radius)
-    first = group == np.arange(len(usable))
+    first: np.ndarray = group == np.arange(len(usable))
     status[usable[~first]] = "duplicate"
     if rows.name != "training":
         return first
@@ -132,7 +132,7 @@ def _mark_duplicates(
     conflicting = np.isin(group, group[np.abs(z - reference) > SAME_REDSHIFT * (1 + reference)])
     flags[usable[conflicting]] = "conflicting-redshift"
     status[usable[conflicting]] = "duplicate"
-    return first & ~conflicting
+    return np.asarray(first & ~conflicting)
 
 
 def _table(

@@ -66,4 +66,4 @@ class StampSet:
 
     def images(self, index: np.ndarray) -> np.ndarray:
         """Return stamps (n, y, x, band), with sky, zero, where a partial one has no pixel."""
-        return np.nan_to_num(self.pixels[index], copy=True, nan=0.0)
+        return np.asarray(np.nan_to_num(self.pixels[index], copy=True, nan=0.0))

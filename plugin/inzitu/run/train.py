@@ -55,6 +55,7 @@ def train(parameters: TrainParameters, inputs: Mapping[str, Path], work: Work) -
         part,
         recipe=_recipe(parameters),
         checkpoints=work.checkpoints,
+        checkpoint_seconds=work.manifest.engine.checkpoint_seconds,
         report=lambda report: _tell(report, work),
     )
     bundles.save(
@@ -62,7 +63,7 @@ def train(parameters: TrainParameters, inputs: Mapping[str, Path], work: Work) -
         work.folder / "model",
         bands=stamps.description["bands"],
         scale=stamps.description["scale"],
-        units=stamps.description["units"],
+        units=", ".join(dict.fromkeys(stamps.description["units"])),
         extra={"split": digest(split), "surveys": stamps.description["surveys"]},
     )
     return Outcome(made={"split": split, "model": work.folder / "model"})

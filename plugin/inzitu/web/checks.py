@@ -1,0 +1,50 @@
+"""What is known of a job before it queues: that its parameters are right and that its lists can be read.
+
+What needs the archive itself, as which rows are in the footprint, is found by the job.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from inzitu import pipelines
+from inzitu.archive.lists import read_list
+from inzitu.errors import NotFoundFault, ParameterFault
+from inzitu.prov.history import UnrecordedError
+
+if TYPE_CHECKING:
+    from inzitu.jobs.job import Job
+    from inzitu.manifest import Manifest
+    from inzitu.prov.recorder import Recorder
+    from inzitu.tables.published import PublishedTables
+
+
+def check_job(job: Job, *, manifest: Manifest, recorder: Recorder, published: PublishedTables) -> None:
+    """Refuse a job that cannot run.
+
+    Raises
+    ------
+    ParameterFault
+        A parameter is wrong, or the table's name is taken.
+    NotFoundFault
+        There is no such model.
+    TableFault, LimitFault
+        A list lacks what it must have, or is too long.
+    """
+    request = pipelines.check(job.parameters, [upload.name for upload in job.uploads], chains=manifest.pipelines)
+    if request.table is not None and not published.is_free(request.table):
+        raise ParameterFault(f"The table predictions.{request.table} exists; choose another name with TABLE=.")
+    if request.model is not None:
+        _check_model(request.model, recorder)
+    for upload in job.uploads:
+        path = manifest.state / upload.path
+        read_list(path, name=upload.name, labelled=upload.name == "training", most=manifest.limits.rows)
+
+
+def _check_model(id: str, recorder: Recorder) -> None:
+    try:
+        kind = recorder.artefact(id).kind
+    except UnrecordedError as error:
+        raise NotFoundFault(f"There is no model {id}; /models lists them.") from error
+    if kind != pipelines.Kind.MODEL:
+        raise ParameterFault(f"MODEL={id} is a {kind} and no model; /models lists the models.")
