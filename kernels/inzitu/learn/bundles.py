@@ -1,0 +1,226 @@
+"""Model bundles: a folder that predicts without the code that trained it.
+
+    model.safetensors      the parameters, members stacked
+    model.json             what the model is and was made from, and the digests of the other two
+    predictor.stablehlo    parameters and raw images to the arrays of the PDFs, for CPU and CUDA, any number of images
+    card.md                the same for people
+
+Loading needs the last two and no network: the program holds normalisation, networks, the average over the symmetries
+and the pooling. Nothing in a bundle is executable Python.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+from jaxtyping import Float
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from inzitu.learn import heads
+from inzitu.learn.bins import Histogram
+from inzitu.learn.card import card
+from inzitu.learn.mixture import Mixture
+from inzitu.learn.predict import check_shape, in_blocks, predictor, stacked
+from inzitu.learn.trained import Trained
+
+FORMAT = 1
+PLATFORMS = ("cpu", "cuda")
+
+
+class BundleError(ValueError):
+    """A folder that is no whole model bundle, or one for other images."""
+
+
+def save(
+    trained: Trained,
+    folder: Path,
+    *,
+    bands: Sequence[str],
+    scale: float,
+    units: str,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a bundle.
+
+    Parameters
+    ----------
+    trained
+        What was trained.
+    folder
+        Where to; made if it is not there.
+    bands
+        Names of the images' bands, in order.
+    scale
+        Size of a pixel [arcsec].
+    units
+        Unit of the pixels.
+    extra
+        What else to keep in ``model.json``.
+    """
+    if len(bands) != trained.input_shape[2]:
+        raise BundleError(f"{len(bands)} band names for images of {trained.input_shape[2]} bands")
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = _named(trained.parameters)
+    files = {"model.safetensors": save_tensors(tensors), "predictor.stablehlo": _program(trained, tensors)}
+    about = dict(extra or {}) | _about(trained) | {"bands": list(bands), "scale": scale, "units": units}
+    about |= {"digests": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}}
+    files["model.json"] = (json.dumps(about, indent=1, default=str) + "\n").encode()
+    files["card.md"] = card(about).encode()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """A model that was loaded.
+
+    Attributes
+    ----------
+    json
+        What ``model.json`` holds.
+    tensors
+        The parameters by name, members stacked.
+    """
+
+    json: Mapping[str, Any]
+    tensors: Mapping[str, np.ndarray]
+    _call: Any
+
+    @property
+    def components(self) -> int:
+        """Number of components of a predicted mixture, all members together; of bins, their number."""
+        head = self.json["head"]
+        return int(head["k"]) * int(self.json["members"]) if head["head"] == "mixture" else int(head["num_bins"])
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        """Names of the numbers that come with each image."""
+        return tuple(self.json["recipe"]["scalars"])
+
+    def check(self, *, bands: Sequence[str], scale: float, size: int) -> None:
+        """Refuse images that the model was not made for.
+
+        Raises
+        ------
+        BundleError
+            Other bands, another size or another scale.
+        """
+        rows, columns, _ = self.json["input_shape"]
+        if list(bands) != self.json["bands"]:
+            raise BundleError(
+                f"the images have the bands {', '.join(bands)}, the model {', '.join(self.json['bands'])}"
+            )
+        if (size, size) != (rows, columns):
+            raise BundleError(f"the images are {size} x {size} pixels, the model takes {rows} x {columns}")
+        if abs(scale / self.json["scale"] - 1) > 1e-3:
+            raise BundleError(f"the images have {scale} arcsec a pixel, the model was trained on {self.json['scale']}")
+
+    def arrays(
+        self, images: Float[np.ndarray, "n y x band"], scalars: Mapping[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Give all that the program gives: the arrays of the PDFs, and the features."""
+        check_shape(images, tuple(self.json["input_shape"]))
+        columns = stacked(self.scalars, scalars or {}, len(images))
+        return in_blocks(lambda block, own: self._call(dict(self.tensors), block, own), images, columns)
+
+    def predict(
+        self, images: Float[np.ndarray, "n y x band"], scalars: Mapping[str, np.ndarray] | None = None
+    ) -> Mixture | Histogram:
+        """Predict the PDF of each image, averaged over the 8 symmetries."""
+        found = self.arrays(images, scalars)
+        match heads.from_json(self.json["head"]):
+            case heads.BinsHead(max_val=max_val):
+                return Histogram(found["probabilities"], max_val)
+            case heads.MixtureHead() as head:
+                return Mixture(found["weights"], found["means"], found["sigmas"], head.lower)
+
+
+def load(folder: Path) -> Bundle:
+    """Load a bundle.
+
+    Raises
+    ------
+    BundleError
+        A file is missing, damaged or of a later version.
+    """
+    about = json.loads(_read(folder / "model.json"))
+    if about.get("format") != FORMAT:
+        raise BundleError(f"{folder} has the bundle format {about.get('format')!r}; this version reads {FORMAT}")
+    content = {}
+    for name, digest in about["digests"].items():
+        content[name] = _read(folder / name)
+        if hashlib.sha256(content[name]).hexdigest() != digest:
+            raise BundleError(f"{folder / name} is not the file that model.json names: fetch the bundle anew")
+    try:
+        program = export.deserialize(bytearray(content["predictor.stablehlo"]))
+    # flatbuffers and MLIR raise what they like for a program of another version.
+    except Exception as fault:
+        raise BundleError(
+            f"{folder / 'predictor.stablehlo'} was written with JAX {about['versions']['jax']} and cannot be read by "
+            f"{version('jax')}"
+        ) from fault
+    return Bundle(about, load_tensors(content["model.safetensors"]), jax.jit(program.call))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as fault:
+        raise BundleError(f"{path.parent} is no model bundle: {path.name} is missing") from fault
+
+
+def _named(parameters: Any) -> dict[str, np.ndarray]:
+    leaves = jax.tree_util.tree_leaves_with_path(parameters)
+    return {_name(path): np.ascontiguousarray(leaf) for path, leaf in leaves}
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
+
+
+def _program(trained: Trained, tensors: Mapping[str, np.ndarray]) -> bytes:
+    structure = jax.tree.structure(trained.parameters)
+    order = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(trained.parameters)]
+    function = predictor(trained)
+
+    def by_name(named: dict[str, jax.Array], images: jax.Array, scalars: jax.Array) -> dict[str, jax.Array]:
+        return function(jax.tree.unflatten(structure, [named[name] for name in order]), images, scalars)
+
+    rows, columns, bands = trained.input_shape
+    images, scalars = export.symbolic_args_specs(
+        (jnp.zeros((1, rows, columns, bands)), jnp.zeros((1, len(trained.recipe.scalars)))),
+        (f"n, {rows}, {columns}, {bands}", f"n, {len(trained.recipe.scalars)}"),
+    )
+    exported = export.export(jax.jit(by_name), platforms=PLATFORMS)(dict(tensors), images, scalars)
+    return bytes(exported.serialize())
+
+
+def _about(trained: Trained) -> dict[str, Any]:
+    recipe = trained.recipe
+    return {
+        "format": FORMAT,
+        "network": recipe.network,
+        "head": recipe.parsed_head().json(),
+        "members": recipe.members,
+        "input_shape": list(trained.input_shape),
+        "normalisation": trained.normalisation.json(),
+        "z_range": list(trained.z_range),
+        "rows": dict(trained.rows),
+        "split_digest": trained.split_digest,
+        "validation_crps": trained.validation_crps,
+        "recipe": recipe.json(),
+        "history": [dict(entry) for entry in trained.history],
+        "test_time_average": "the 8 symmetries, mean of the raw outputs",
+        "versions": {name: version(name) for name in ("inzitu", "jax", "jaxlib", "flax", "optax", "numpy")},
+    }

@@ -1,0 +1,96 @@
+"""Checkpoints of a training: written whole or not at all, the last two kept.
+
+Orbax writes each into a temporary folder and renames it, so a checkpoint that has its final name is complete. Should
+the last one be damaged all the same, the one before is taken and the damaged one is deleted.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+_log = logging.getLogger(__name__)
+KEPT = 2
+
+
+class CheckpointError(ValueError):
+    """The checkpoints in the folder belong to another training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """The checkpoints of one training in one folder.
+
+    Attributes
+    ----------
+    manager
+        Orbax's.
+    identity
+        Digest of recipe and data; only a training of the same identity may go on from these checkpoints.
+    """
+
+    manager: ocp.CheckpointManager
+    identity: str
+
+    @classmethod
+    def open(cls, folder: Path, *, identity: str) -> Checkpoints:
+        """Open a folder, which is made if it is not there."""
+        # Synchronous: a training state is small, and a checkpoint that is reported must be on disk.
+        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, enable_async_checkpointing=False)
+        return cls(ocp.CheckpointManager(folder.resolve(), options=options), identity)
+
+    def save(self, step: int, state: Any, history: list[dict[str, float]]) -> None:
+        """Write the state of a training after so many steps."""
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+        parts = ocp.args.Composite(
+            state=ocp.args.StandardSave(leaves),
+            notes=ocp.args.JsonSave({"identity": self.identity, "history": history}),
+        )
+        self.manager.save(step, args=parts, force=True)
+
+    def restore(self, state: Any) -> tuple[Any, list[dict[str, float]]] | None:
+        """Give the last whole checkpoint in the form of `state`, with its history; None if there is none.
+
+        Raises
+        ------
+        CheckpointError
+            The checkpoint is of another training.
+        """
+        for step in sorted(self.manager.all_steps(), reverse=True):
+            try:
+                # The identity first: a checkpoint of another training has another form, but is not damaged.
+                notes = self.manager.restore(step, args=ocp.args.Composite(notes=ocp.args.JsonRestore()))["notes"]
+                self._check(step, notes["identity"])
+                leaves = self._leaves(step, state)
+            except CheckpointError:
+                raise
+            # Orbax and tensorstore raise many types for a file that is cut, empty or gone.
+            except Exception as fault:
+                _log.warning("checkpoint %s is damaged and is passed over: %s", step, str(fault).partition("\n")[0])
+                self.manager.delete(step)
+                continue
+            return jax.tree.unflatten(jax.tree.structure(state), leaves), notes["history"]
+        return None
+
+    def _check(self, step: int, identity: str) -> None:
+        if identity != self.identity:
+            raise CheckpointError(
+                f"the checkpoint of step {step} belongs to another recipe or other data: "
+                "give this training a folder of its own"
+            )
+
+    def _leaves(self, step: int, state: Any) -> list[Any]:
+        like = [np.empty(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state)]
+        parts = ocp.args.Composite(state=ocp.args.StandardRestore(like))
+        leaves: list[Any] = self.manager.restore(step, args=parts)["state"]
+        return leaves
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        self.manager.close()

@@ -1,0 +1,125 @@
+"""The rows of a training on the device: normalised images, labels, scalars."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, Int8, Integer
+
+from inzitu.learn.images import Normalisation
+from inzitu.learn.precision import pytree
+from inzitu.learn.split import Part
+
+# Above this the images are kept as float16: 3 digits of a normalised pixel are more than its noise.
+HALF_FROM = 1 << 30
+
+
+class DatasetError(ValueError):
+    """Rows that cannot be learned from."""
+
+
+@pytree
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Rows on the device.
+
+    Attributes
+    ----------
+    images
+        Normalised images [row, y, x, band], float32 or float16.
+    labels
+        Redshifts [row].
+    scalars
+        Normalised numbers beside the images [row, scalar].
+    """
+
+    images: Any
+    labels: Any
+    scalars: Any
+
+    @classmethod
+    def place(
+        cls,
+        images: Float[np.ndarray, "n y x band"],
+        labels: Float[np.ndarray, " n"],
+        scalars: Float[np.ndarray, "n s"],
+        normalisation: Normalisation,
+    ) -> Dataset:
+        """Normalise rows and put them on the device."""
+        half = images.size * 4 > HALF_FROM
+        parts = [
+            np.asarray(normalisation.apply(images[i : i + 4096]), np.float16 if half else np.float32)
+            for i in range(0, len(images), 4096)
+        ]
+        return cls(
+            jnp.asarray(np.concatenate(parts)), jnp.asarray(labels, jnp.float32), jnp.asarray(scalars, jnp.float32)
+        )
+
+
+def check(
+    images: Float[np.ndarray, "n y x band"], labels: Float[np.ndarray, " n"], split: Integer[np.ndarray, " n"]
+) -> None:
+    """Refuse rows that no training can learn from.
+
+    Raises
+    ------
+    DatasetError
+        Lengths that differ, a part without rows, labels that are not finite or all equal.
+    """
+    if not len(images) == len(labels) == len(split):
+        raise DatasetError(
+            f"{len(images)} images, {len(labels)} labels and a split of {len(split)} rows: give one each a row"
+        )
+    for part in (Part.TRAIN, Part.VALIDATION):
+        if not np.any(split == part):
+            raise DatasetError(f"the split has no {part.name.lower()} rows: give more rows or other fractions")
+    used = (split == Part.TRAIN) | (split == Part.VALIDATION)
+    bad = np.flatnonzero(used & ~np.isfinite(labels))
+    if bad.size:
+        raise DatasetError(f"{bad.size} rows have no finite label (rows {_some(bad)}): leave them out")
+    if np.ptp(labels[split == Part.TRAIN]) == 0:
+        raise DatasetError(f"all training labels are {labels[split == Part.TRAIN][0]:g}: there is nothing to learn")
+
+
+def digest(*arrays: np.ndarray) -> str:
+    """Give a digest of arrays, so that a checkpoint is never continued with other data."""
+    whole = hashlib.sha256()
+    for array in arrays:
+        whole.update(f"{array.dtype}{array.shape}".encode())
+        whole.update(np.ascontiguousarray(array).data)
+    return whole.hexdigest()
+
+
+def batches(rows: int, size: int, *, first: int, count: int, seed: tuple[int, ...]) -> Int[np.ndarray, "count size"]:
+    """Give the rows of `count` batches from the batch `first` on.
+
+    Epochs are permutations one after the other, cut into batches without regard to where one ends: no row is left out
+    and no batch is short. Any batch is found from the seed and its number alone, so a training can go on anywhere.
+    """
+    start, stop = first * size, (first + count) * size
+    epochs = range(start // rows, -(-stop // rows))
+    order = np.concatenate([np.random.default_rng((*seed, epoch)).permutation(rows) for epoch in epochs])
+    offset = epochs.start * rows
+    return order[start - offset : stop - offset].reshape(count, size).astype(np.int32)
+
+
+def _some(rows: Int8[np.ndarray, " n"] | np.ndarray) -> str:
+    return ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+
+
+def padded(dataset: Dataset, block: int) -> tuple[Dataset, jax.Array]:
+    """Give rows as blocks [block number, row in block, ...], the last filled up, and a mask of the real ones."""
+    rows = dataset.labels.shape[0]
+    count = -(-rows // block)
+    filled = jax.tree.map(
+        lambda leaf: jnp.pad(leaf, [(0, count * block - rows)] + [(0, 0)] * (leaf.ndim - 1)).reshape(
+            count, block, *leaf.shape[1:]
+        ),
+        dataset,
+    )
+    return filled, (jnp.arange(count * block) < rows).reshape(count, block)

@@ -1,0 +1,302 @@
+"""The networks of the house: images to the raw outputs of a head.
+
+`build` makes any of them by name, or from a declaration (`inzitu.learn.declared`), for images of any size and number
+of bands that the network can take, and for any head. The input is checked before a parameter is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Key
+
+from inzitu.learn.convolution import average_pool, max_pool, smooth
+from inzitu.learn.heads import BinsHead, MixtureHead, parse_head
+from inzitu.learn.images import crop
+from inzitu.learn.layers import GLOROT, Convolution, Dense, DifferenceConvolution, Prelu
+from inzitu.learn.recipe import Recipe
+
+Shape = tuple[int, int, int]
+Stages = Iterator[tuple[str, Array]]
+# Shape and number of outputs, then `scalars`, `key` and `compute`, to a network.
+Design = Callable[..., "Network"]
+
+
+class NetworkError(ValueError):
+    """The network cannot be built, or cannot take such images."""
+
+
+class Network(nnx.Module):
+    """Images, and scalars if it was built for any, to raw outputs.
+
+    A subclass gives its `stages`: each layer's name and what comes out of it. The last are the outputs, the one before
+    them the features. All else follows: a call gives the outputs, a diagnosis walks the stages.
+    """
+
+    head: Dense
+
+    def stages(self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"]) -> Stages:
+        """Give name and result of each layer in turn."""
+        raise NotImplementedError
+
+    def features_and_outputs(
+        self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"] | None = None
+    ) -> tuple[Float[Array, "n f"], Float[Array, "n o"]]:
+        """Give what the last layer sees, and the raw outputs."""
+        given = jnp.zeros((images.shape[0], 0)) if scalars is None else scalars
+        (_, features), (_, outputs) = list(self.stages(images, given))[-2:]
+        return features, outputs
+
+    def __call__(
+        self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"] | None = None
+    ) -> Float[Array, "n o"]:
+        """Give the raw outputs."""
+        return self.features_and_outputs(images, scalars)[1]
+
+    def begin_at(self, bias: Float[np.ndarray, " o"]) -> None:
+        """Let the outputs begin at given values, whatever the image."""
+        self.head.bias[...] = jnp.asarray(bias, jnp.float32)
+
+
+class Dcmdn(Network):
+    """The deep convolutional mixture-density network of D'Isanto & Polsterer (2018, A&A 609, A111).
+
+    The central 16 x 16 pixels of the bands, and of all their differences, go through convolutions without padding.
+    `dcmdn-a` is the network of the paper's quasar experiment, `dcmdn-b` the default of the authors' program.
+    """
+
+    SIZE = 16
+
+    def __init__(
+        self,
+        shape: Shape,
+        outputs: int,
+        *,
+        convolutions: tuple[tuple[int, int], ...],
+        pooled: int,
+        scalars: int,
+        key: Key[Array, ""],
+        compute: DTypeLike,
+    ) -> None:
+        _check_size(shape, least=self.SIZE)
+        keys = iter(jax.random.split(key, len(convolutions) + 3))
+        (first, channels), *rest = convolutions
+        side = self.SIZE - first + 1
+        layers: list[Convolution] = [DifferenceConvolution(shape[2], channels, first, key=next(keys), compute=compute)]
+        for level, (size, deeper) in enumerate(rest, start=1):
+            side = (side // 2 if level <= pooled else side) - size + 1
+            layers.append(Convolution(channels, deeper, size, key=next(keys), compute=compute))
+            channels = deeper
+        self.convolutions, self.pooled = nnx.List(layers), pooled
+        self.dense = nnx.List(
+            [
+                Dense(side * side * channels + scalars, 500, key=next(keys), compute=compute),
+                Dense(500, 100, key=next(keys)),
+            ]
+        )
+        self.head = _last(100, outputs, key=next(keys))
+
+    def stages(self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"]) -> Stages:
+        """Give name and result of each layer in turn."""
+        values = crop(images, self.SIZE)
+        for level, convolution in enumerate(self.convolutions):
+            values = convolution(values)
+            if level < self.pooled:
+                values = max_pool(values)
+            values = jnp.tanh(values) if level < len(self.convolutions) - 1 else jax.nn.relu(values)
+            yield f"convolution {level + 1}", values
+        values = _flat(values, scalars)
+        for level, dense in enumerate(self.dense):
+            values = jnp.tanh(dense(values))
+            yield f"dense {level + 1}", values
+        yield "head", self.head(values)
+
+
+class Inception(nnx.Module):
+    """Branches of several widths side by side (Pasquet et al. 2019, fig. 4); each convolution has its own rectifier."""
+
+    def __init__(
+        self, inputs: int, narrow: int, wide: int, *, fives: bool, key: Key[Array, ""], compute: DTypeLike
+    ) -> None:
+        keys = iter(jax.random.split(key, 6))
+
+        def rectified(channels: int, outputs: int, size: int) -> tuple[Convolution, Prelu]:
+            convolution = Convolution(
+                channels, outputs, size, key=next(keys), padding="SAME", initial=GLOROT, bias=0.1, compute=compute
+            )
+            return convolution, Prelu(outputs)
+
+        branches = [nnx.Sequential(*rectified(inputs, wide, 1))]
+        branches += [
+            nnx.Sequential(*rectified(inputs, narrow, 1), *rectified(narrow, wide, size))
+            for size in ((5, 3) if fives else (3,))
+        ]
+        self.branches, self.pooled = nnx.List(branches), nnx.Sequential(*rectified(inputs, narrow, 1))
+        self.outputs = wide * len(branches) + narrow
+
+    def __call__(self, values: Float[Array, "n y x c"]) -> Float[Array, "n y x d"]:
+        """Give the branches' results side by side."""
+        results = [branch(values) for branch in self.branches]
+        return jnp.concatenate([*results, smooth(self.pooled(values))], axis=-1)
+
+
+class Pasquet(Network):
+    """The inception network of Pasquet et al. (2019, A&A 621, A26) for the galaxies of the SDSS main sample.
+
+    Theirs takes 64 x 64 pixels; a larger stamp is cropped to that, a smaller one is taken as it is, with fewer
+    parameters. E(B-V) is the scalar of theirs.
+    """
+
+    SIZE = 64
+    LEAST = 16
+
+    def __init__(self, shape: Shape, outputs: int, *, scalars: int, key: Key[Array, ""], compute: DTypeLike) -> None:
+        _check_size(shape, least=self.LEAST)
+        self.size = min(self.SIZE, *shape[:2])
+        keys = iter(jax.random.split(key, 9))
+        self.first = Convolution(
+            shape[2], 64, 5, key=next(keys), padding="SAME", initial=GLOROT, bias=0.1, compute=compute
+        )
+        self.rectifier = Prelu(64)
+        channels, blocks = 64, []
+        for narrow, wide, fives in ((48, 64, True), (64, 92, True), (92, 128, True), (92, 128, True), (92, 128, False)):
+            blocks.append(Inception(channels, narrow, wide, fives=fives, key=next(keys), compute=compute))
+            channels = blocks[-1].outputs
+        self.blocks = nnx.List(blocks)
+        flat = (self.size // 2 // 2 // 2) ** 2 * channels + scalars
+        self.dense = nnx.List(
+            [
+                Dense(flat, 1096, key=next(keys), bias=0.1, compute=compute),
+                Dense(1096, 1096, key=next(keys), bias=0.1, compute=compute),
+            ]
+        )
+        self.head = _last(1096, outputs, key=next(keys))
+
+    def stages(self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"]) -> Stages:
+        """Give name and result of each layer in turn."""
+        values = self.rectifier(self.first(crop(images, self.size)))
+        yield "convolution 1", values
+        values = average_pool(values)
+        for level, block in enumerate(self.blocks, start=1):
+            values = block(values)
+            yield f"inception {level}", values
+            if level in (2, 4):
+                values = average_pool(values)
+        values = _flat(values, scalars)
+        for level, dense in enumerate(self.dense, start=1):
+            values = jax.nn.relu(dense(values))
+            yield f"dense {level}", values
+        yield "head", self.head(values)
+
+
+def _dcmdn_a(shape: Shape, outputs: int, *, scalars: int, key: Key[Array, ""], compute: DTypeLike) -> Network:
+    layers = ((3, 256), (2, 512), (2, 1024))
+    return Dcmdn(shape, outputs, convolutions=layers, pooled=2, scalars=scalars, key=key, compute=compute)
+
+
+def _dcmdn_b(shape: Shape, outputs: int, *, scalars: int, key: Key[Array, ""], compute: DTypeLike) -> Network:
+    layers = ((3, 128), (3, 256), (3, 512), (3, 1024))
+    return Dcmdn(shape, outputs, convolutions=layers, pooled=0, scalars=scalars, key=key, compute=compute)
+
+
+# Each design with the shape it was published for.
+DESIGNS: Mapping[str, tuple[Design, Shape]] = {
+    "dcmdn-a": (_dcmdn_a, (28, 28, 5)),
+    "dcmdn-b": (_dcmdn_b, (28, 28, 5)),
+    "pasquet": (Pasquet, (64, 64, 5)),
+}
+
+
+def build(
+    name_or_spec: str | Mapping[str, object],
+    *,
+    key: Key[Array, ""],
+    input_shape: tuple[int, ...] | None = None,
+    head: str | MixtureHead | BinsHead = "mixture(5)",
+    scalars: int = 0,
+    compute: DTypeLike = jnp.float32,
+) -> Network:
+    """Make a network with its first parameters.
+
+    Parameters
+    ----------
+    name_or_spec
+        A name in `DESIGNS`, or a declaration.
+    key
+        Where the first parameters come from.
+    input_shape
+        Rows, columns and bands of an image; by default those the design was published for.
+    head
+        What the outputs mean, as ``"mixture(5)"`` or ``"bins(180, 0.4)"``.
+    scalars
+        How many scalars come with each image.
+    compute
+        Type of the convolutions' products, `jax.numpy.bfloat16` on an accelerator in training.
+
+    Raises
+    ------
+    NetworkError
+        An unknown name, or images that the network cannot take.
+    """
+    outputs = (parse_head(head) if isinstance(head, str) else head).outputs
+    if isinstance(name_or_spec, str):
+        design, published = _design(name_or_spec)
+    else:
+        design, published = _declared(name_or_spec), (0, 0, 0)
+    return design(_shape(input_shape or published), outputs, scalars=scalars, key=key, compute=compute)
+
+
+def of_recipe(recipe: Recipe, *, key: Key[Array, ""], input_shape: tuple[int, ...], predict: bool = False) -> Network:
+    """Make the network of a recipe; one that predicts computes in float32 everywhere."""
+    fast = recipe.compute == "bfloat16" or (recipe.compute == "auto" and jax.default_backend() != "cpu")
+    return build(
+        recipe.network,
+        key=key,
+        input_shape=input_shape,
+        head=recipe.head,
+        scalars=len(recipe.scalars),
+        compute=jnp.bfloat16 if fast and not predict else jnp.float32,
+    )
+
+
+def parameter_count(network: nnx.Module) -> int:
+    """Count the trained numbers."""
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))
+
+
+def _design(name: str) -> tuple[Design, Shape]:
+    if name not in DESIGNS:
+        raise NetworkError(f"no network is called {name!r}: choose {', '.join(DESIGNS)}, or declare one")
+    return DESIGNS[name]
+
+
+def _declared(spec: Mapping[str, object]) -> Design:
+    raise NetworkError(f"no network can be read from {spec!r}")
+
+
+def _shape(shape: tuple[int, ...]) -> Shape:
+    match shape:
+        case (int(rows), int(columns), int(bands)) if min(shape) > 0:
+            return rows, columns, bands
+    raise NetworkError(f"the input shape {shape} is not (rows, columns, bands), all above 0")
+
+
+def _check_size(shape: Shape, *, least: int) -> None:
+    rows, columns, _ = shape
+    if min(rows, columns) < least:
+        raise NetworkError(f"the images are {rows} x {columns} pixels; this network needs at least {least} x {least}")
+
+
+def _flat(values: Float[Array, "n y x c"], scalars: Float[Array, "n s"]) -> Float[Array, "n f"]:
+    rows, columns, channels = values.shape[1:]
+    return jnp.concatenate([values.reshape(values.shape[0], rows * columns * channels), scalars], axis=-1)
+
+
+def _last(inputs: int, outputs: int, *, key: Key[Array, ""]) -> Dense:
+    # Small, so that the head begins at its biases: the labels' quantiles.
+    return Dense(inputs, outputs, key=key, initial=jax.nn.initializers.normal(0.01 * inputs**-0.5))

@@ -1,0 +1,200 @@
+"""The compiled program of a training: many steps a dispatch, and the scoring of the validation rows.
+
+See `inzitu.learn.train` for the loop around it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax  # type: ignore[import-untyped]  # it ships no types
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float, Int, Key
+
+from inzitu.learn.dataset import Dataset
+from inzitu.learn.precision import pytree
+from inzitu.learn.recipe import Recipe
+
+MOST_STEPS = 500
+
+
+@pytree
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What a step changes of one network: parameters, their running mean, the optimiser's state."""
+
+    parameters: Any
+    mean: Any
+    optimiser: Any
+
+
+@pytree
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that changes in a training.
+
+    Attributes
+    ----------
+    step
+        Steps taken.
+    failed
+        Whether the step that comes next gave a loss or a gradient that is not finite; the parameters are those before.
+    members
+        The networks, stacked: the member is the first axis of every array.
+    best
+        Of each member the running mean of the parameters that validated best.
+    best_crps, waited
+        Its validation CRPS, and the evaluations since then.
+    """
+
+    step: Any
+    failed: Any
+    members: Any
+    best: Any
+    best_crps: Any
+    waited: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """What a training's compiled program is made from.
+
+    Attributes
+    ----------
+    graph
+        The network without its parameters.
+    recipe
+        The recipe, settled.
+    steps
+        Steps in all.
+    """
+
+    graph: Any
+    recipe: Recipe
+    steps: int
+    optimiser: optax.GradientTransformation = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "optimiser", self.recipe.optimiser(self.steps))
+
+    def begin(self, parameters: Any) -> State:
+        """Give the first state of stacked parameters."""
+        members = Member(parameters, parameters, jax.vmap(self.optimiser.init)(parameters))
+        count = len(jax.tree.leaves(parameters)[0])
+        return State(
+            step=jnp.zeros((), jnp.int32),
+            failed=jnp.zeros((), bool),
+            members=jax.tree.map(jnp.array, members),
+            best=jax.tree.map(jnp.array, parameters),
+            best_crps=jnp.full(count, jnp.inf),
+            waited=jnp.zeros(count, jnp.int32),
+        )
+
+    @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+    def advance(
+        self, state: State, rows: Int[Array, "most member batch"], count: Int[Array, ""], dataset: Dataset
+    ) -> tuple[State, Float[Array, " most"]]:
+        """Take `count` steps with the batches `rows`; give their losses too. A step that fails is the last."""
+
+        def going(carry: tuple[Int[Array, ""], State, Array]) -> Array:
+            unfinished: Array = (carry[0] < count) & ~carry[1].failed
+            return unfinished
+
+        def step(carry: tuple[Int[Array, ""], State, Array]) -> tuple[Int[Array, ""], State, Array]:
+            turn, state, losses = carry
+            keys = self.keys(state.step, rows.shape[1])
+            each = each_member(functools.partial(self._member_step, dataset, state.step), rows.shape[1])
+            members, loss, fine = each(state.members, rows[turn], keys)
+            failed = ~jnp.all(fine)
+            state = replace(state, members=members, step=state.step + ~failed, failed=failed)
+            return turn + 1, state, losses.at[turn].set(jnp.mean(loss))
+
+        _, state, losses = lax.while_loop(going, step, (jnp.int32(0), state, jnp.zeros(rows.shape[0])))
+        return state, losses
+
+    @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+    def validate(self, state: State, blocks: Dataset, mask: Array) -> tuple[State, Float[Array, " member"]]:
+        """Score the running means on the validation rows, and keep those that are the best so far."""
+        each = each_member(lambda mean: self._crps(mean, blocks, mask), state.waited.shape[0])
+        crps = each(state.members.mean)
+        better = crps < state.best_crps
+
+        def chosen(new: Array, old: Array) -> Array:
+            return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+        best = jax.tree.map(chosen, state.members.mean, state.best)
+        waited = jnp.where(better, 0, state.waited + 1)
+        return replace(state, best=best, best_crps=jnp.minimum(crps, state.best_crps), waited=waited), crps
+
+    def keys(self, step: Int[Array, ""], members: int) -> Key[Array, " member"]:
+        """Give the key of each member's augmentation in a step."""
+        # Folded once more than the keys of the first parameters, so that none is used twice.
+        root = jax.random.fold_in(jax.random.key(self.recipe.seed), 2**31)
+        return jax.random.split(jax.random.fold_in(root, step), members)
+
+    def loss(
+        self,
+        parameters: Any,
+        images: Float[Array, "n y x band"],
+        scalars: Float[Array, "n s"],
+        labels: Float[Array, " n"],
+    ) -> Float[Array, " n"]:
+        """Give the loss of each row."""
+        raw = nnx.merge(self.graph, parameters)(images, scalars)
+        return self.recipe.parsed_head().loss(raw, labels, nll_weight=self.recipe.nll_weight)
+
+    def varied(
+        self, dataset: Dataset, rows: Int[Array, " batch"], key: Key[Array, ""]
+    ) -> Float[Array, "batch y x band"]:
+        """Give the images of some rows, varied."""
+        images = dataset.images[rows].astype(jnp.float32)
+        return self.recipe.augmentation.apply(key, images, softening=self.recipe.softening)
+
+    def _member_step(
+        self, dataset: Dataset, taken: Int[Array, ""], member: Member, rows: Int[Array, " batch"], key: Key[Array, ""]
+    ) -> tuple[Member, Array, Array]:
+        images, scalars, labels = self.varied(dataset, rows, key), dataset.scalars[rows], dataset.labels[rows]
+        loss, slopes = jax.value_and_grad(lambda parameters: jnp.mean(self.loss(parameters, images, scalars, labels)))(
+            member.parameters
+        )
+        fine = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(slopes))
+        changes, optimiser = self.optimiser.update(slopes, member.optimiser, member.parameters)
+        # Selected within the sum, where it costs nothing: after a failure the parameters are needed, not the rest.
+        parameters = jax.tree.map(lambda p, change: jnp.where(fine, p + change, p), member.parameters, changes)
+        memory = jnp.minimum(self.recipe.ema, (1 + taken) / (10 + taken))
+        mean = jax.tree.map(lambda m, p: m + (1 - memory) * (p - m), member.mean, parameters)
+        return Member(parameters, mean, optimiser), loss, fine
+
+    def _crps(self, parameters: Any, blocks: Dataset, mask: Array) -> Array:
+        network, head = nnx.merge(self.graph, parameters), self.recipe.parsed_head()
+
+        def total(block: tuple[Dataset, Array]) -> Array:
+            rows, real = block
+            crps = head.crps(network(rows.images.astype(jnp.float32), rows.scalars), rows.labels)
+            return jnp.sum(jnp.where(real, crps, 0.0))
+
+        return jnp.sum(lax.map(total, (blocks, mask))) / jnp.sum(mask)
+
+
+def each_member(function: Callable[..., Any], members: int) -> Callable[..., Any]:
+    """Let a function of one member take all of them, stacked.
+
+    On a CPU one after the other: a member's batch fills the machine, and side by side they only share its caches. On an
+    accelerator side by side. docs/decisions/011 has the times.
+    """
+    if members == 1:
+
+        def alone(*stacked: Any) -> Any:
+            only = function(*jax.tree.map(lambda leaf: leaf[0], stacked))
+            return jax.tree.map(lambda leaf: leaf[None], only)
+
+        return alone
+    if jax.default_backend() == "cpu":
+        return lambda *stacked: lax.map(lambda each: function(*each), stacked)
+    return jax.vmap(function)

@@ -1,0 +1,223 @@
+"""The training loop, with nothing of the model in it.
+
+The host says which rows come next, looks at the losses, validates, writes checkpoints and reports; all else is one
+compiled program on the device (`inzitu.learn.step`). A resumed training gives the same bits as one that was never
+interrupted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Float, Integer
+
+from inzitu.learn import networks
+from inzitu.learn.checkpoints import Checkpoints
+from inzitu.learn.dataset import Dataset, batches, check, digest, padded
+from inzitu.learn.diagnosis import TrainingError, explained
+from inzitu.learn.images import Normalisation
+from inzitu.learn.recipe import Recipe
+from inzitu.learn.split import Part
+from inzitu.learn.step import MOST_STEPS, Program, State
+from inzitu.learn.trained import Trained
+
+__all__ = ["Recipe", "Report", "Trained", "TrainingError", "train"]
+
+# A dispatch lasts about this long, so that who waits sees the training move and can stop it [s].
+SECONDS_A_DISPATCH = 1.0
+VALIDATION_BLOCK = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How far a training is.
+
+    Attributes
+    ----------
+    step, steps
+        Steps taken, and in all.
+    loss
+        Mean training loss of the last dispatch.
+    validation_crps, best_crps
+        CRPS of the validation rows when last scored, and the lowest so far, mean over the members; NaN before.
+    seconds_left
+        Time to the last step at the present rate [s].
+    """
+
+    step: int
+    steps: int
+    loss: float
+    validation_crps: float
+    best_crps: float
+    seconds_left: float
+
+
+def train(
+    images: Float[np.ndarray, "n y x band"],
+    labels: Float[np.ndarray, " n"],
+    split: Integer[np.ndarray, " n"],
+    *,
+    recipe: Recipe,
+    scalars: Mapping[str, Float[np.ndarray, " n"]] | None = None,
+    checkpoints: Path | None = None,
+    checkpoint_seconds: float = 20.0,
+    report: Callable[[Report], None] | None = None,
+) -> Trained:
+    """Train an ensemble of networks.
+
+    Parameters
+    ----------
+    images
+        Images in the archive's units.
+    labels
+        Redshifts.
+    split
+        `Part` of each row; test rows are not touched.
+    recipe
+        What to train and how.
+    scalars
+        For each of the recipe's scalars a number a row.
+    checkpoints
+        Folder for checkpoints; if it holds some of the same training, that goes on.
+    checkpoint_seconds
+        Time between checkpoints [s].
+    report
+        Called after each dispatch; what it raises ends the training.
+
+    Raises
+    ------
+    TrainingError
+        A loss or a gradient is not finite; says in which layer and for which rows.
+    ValueError
+        Rows, recipe and network do not go together.
+    """
+    check(images, labels, split)
+    rows = {part: np.flatnonzero(split == part) for part in Part}
+    recipe = recipe.settled(len(rows[Part.TRAIN]))
+    columns = _columns(recipe, scalars or {}, len(labels))
+    normalisation = Normalisation.measure(images[rows[Part.TRAIN]], softening=recipe.softening)
+    training, held = (
+        Dataset.place(images[here], labels[here], columns[here], normalisation)
+        for here in (rows[Part.TRAIN], rows[Part.VALIDATION])
+    )
+    program, state = _begun(recipe, images.shape[1:], labels, rows)
+    store = _opened(checkpoints, recipe.digest() + digest(images, labels, split, columns))
+    loop = _Loop(program, training, held, rows[Part.TRAIN], report or (lambda _: None))
+    state, history = loop.run(state, store, checkpoint_seconds)
+    return Trained(
+        recipe=recipe,
+        input_shape=images.shape[1:],
+        normalisation=normalisation,
+        parameters=jax.tree.map(np.asarray, state.best),
+        z_range=(float(labels[rows[Part.TRAIN]].min()), float(labels[rows[Part.TRAIN]].max())),
+        rows={part.name.lower(): len(rows[part]) for part in Part},
+        split_digest=digest(split),
+        validation_crps=float(jnp.mean(state.best_crps)),
+        history=tuple(history),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Loop:
+    program: Program
+    training: Dataset
+    held: Dataset
+    rows: np.ndarray
+    report: Callable[[Report], None]
+
+    def run(self, state: State, store: Checkpoints | None, seconds: float) -> tuple[State, list[dict[str, float]]]:
+        """Go from the first state, or the last checkpoint, through all steps or until nothing improves."""
+        history: list[dict[str, float]] = []
+        if store and (found := store.restore(state)):
+            state, history = jax.tree.map(jnp.asarray, found[0]), found[1]
+        recipe, steps = self.program.recipe, self.program.steps
+        blocks, mask = padded(self.held, min(VALIDATION_BLOCK, self.held.labels.shape[0]))
+        every = max(1, steps // recipe.evaluations)
+        step, pace, saved = int(state.step), _Pace(), time.monotonic()
+        crps = history[-1]["validation_crps"] if history else float("nan")
+        while step < steps and not bool(jnp.all(state.waited >= recipe.patience)):
+            count = min(pace.count, every - step % every, steps - step)
+            state, loss = self._dispatch(state, step, count)
+            step += count
+            pace.took(count)
+            if step % every == 0 or step == steps:
+                state, scored = self.program.validate(state, blocks, mask)
+                crps = float(jnp.mean(scored))
+                history.append({"step": step, "loss": loss, "validation_crps": crps})
+            if store and time.monotonic() - saved >= seconds:
+                store.save(step, state, history)
+                saved = time.monotonic()
+            best = float(jnp.mean(state.best_crps))
+            self.report(Report(step, steps, loss, crps, best, pace.seconds_a_step * (steps - step)))
+        return state, history
+
+    def _dispatch(self, state: State, step: int, count: int) -> tuple[State, float]:
+        recipe = self.program.recipe
+        members, size = recipe.members or 1, recipe.batch_size
+        rows = np.zeros((MOST_STEPS, members, size), np.int32)
+        for member in range(members):
+            seed = (recipe.seed, member)
+            rows[:count, member] = batches(len(self.rows), size, first=step, count=count, seed=seed)
+        state, losses = self.program.advance(state, rows, count, self.training)
+        if bool(state.failed):
+            self._explain(state, rows[int(state.step) - step])
+        return state, float(np.mean(np.asarray(losses)[:count]))
+
+    def _explain(self, state: State, drawn: Integer[np.ndarray, "member batch"]) -> None:
+        """Raise an error that says what was not finite in the step that comes next."""
+        keys = self.program.keys(state.step, len(drawn))
+        for member, rows in enumerate(drawn):
+            parameters = jax.tree.map(lambda leaf, member=member: leaf[member], state.members.parameters)
+            images = self.program.varied(self.training, rows, keys[member])
+            scalars, labels = self.training.scalars[rows], self.training.labels[rows]
+            if reason := explained(self.program, parameters, images, scalars, labels, self.rows[rows]):
+                raise TrainingError(f"step {int(state.step)}, member {member}: {reason}")
+        raise TrainingError(f"step {int(state.step)}: a loss or gradient was not finite; lower the learning rate")
+
+
+class _Pace:
+    """How many steps make a dispatch of about a second."""
+
+    def __init__(self) -> None:
+        self.count, self.seconds_a_step, self._last = 1, 0.0, time.monotonic()
+
+    def took(self, count: int) -> None:
+        now = time.monotonic()
+        self.seconds_a_step, self._last = (now - self._last) / count, now
+        # The first dispatch compiles; so that one slow moment does not starve the next, the count at most doubles.
+        self.count = max(1, min(2 * self.count, MOST_STEPS, int(SECONDS_A_DISPATCH / max(self.seconds_a_step, 1e-6))))
+
+
+def _begun(
+    recipe: Recipe, input_shape: tuple[int, ...], labels: np.ndarray, rows: Mapping[Part, np.ndarray]
+) -> tuple[Program, State]:
+    head = recipe.parsed_head()
+    for part in (Part.TRAIN, Part.VALIDATION):
+        head.check_labels(labels[rows[part]])
+    bias = head.initial_bias(labels[rows[Part.TRAIN]].astype(np.float64))
+    members: list[networks.Network] = []
+    for member in range(recipe.members or 1):
+        key = jax.random.fold_in(jax.random.key(recipe.seed), member)
+        members.append(networks.of_recipe(recipe, key=key, input_shape=input_shape))
+        members[-1].begin_at(bias)
+    graph = nnx.split(members[0])[0]
+    parameters = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(nnx.split(network)[1] for network in members))
+    program = Program(graph, recipe, recipe.steps(len(rows[Part.TRAIN])))
+    return program, program.begin(parameters)
+
+
+def _columns(recipe: Recipe, scalars: Mapping[str, np.ndarray], rows: int) -> np.ndarray:
+    if missing := [name for name in recipe.scalars if name not in scalars]:
+        raise TrainingError(f"the recipe takes the scalar {missing[0]!r}; given are {sorted(scalars) or 'none'}")
+    return np.stack([scalars[name] for name in recipe.scalars], axis=1) if recipe.scalars else np.zeros((rows, 0))
+
+
+def _opened(folder: Path | None, identity: str) -> Checkpoints | None:
+    return None if folder is None else Checkpoints.open(folder, identity=identity)
