@@ -1,0 +1,1 @@
+"""Published tables and the archive's catalogue, queried in ADQL: DuckDB over Parquet, in place."""

@@ -1,0 +1,270 @@
+"""Answers queries: each in a DuckDB instance of its own that can read the tables it names, and nothing else.
+
+An instance takes 10 ms and belongs to one query. It is told which files it may open, then every other access to the
+outside is switched off and the settings are locked, so a hole in the translation would still lead nowhere. Its time,
+its rows and its memory are bounded, and it can be interrupted at any moment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+import duckdb
+import pyarrow as pa
+
+from inzitu.errors import ArchiveFault, BusyFault, Fault, LimitFault, QueryFault, ServiceFault
+from inzitu.manifest import Manifest
+from inzitu.tables import tap_schema
+from inzitu.tables.adql.translation import Translated, source_name, translate
+from inzitu.tables.callables import provide
+from inzitu.tables.holdings import Holdings, Table, in_memory
+from inzitu.tables.published import PublishedTables, check_name
+from inzitu.vo.fields import Field, field_of
+
+_BATCH_ROWS = 10_000
+_SLOTS = 4
+_PATIENCE_SECONDS = 20.0
+
+
+class QueryService:
+    """The tables of a deployment and the queries on them.
+
+    Parameters
+    ----------
+    manifest
+        Its limits hold for every query.
+    published
+        The published predictions.
+    slots
+        Queries that may run at the same time; they share the memory that the manifest allows.
+    """
+
+    def __init__(self, manifest: Manifest, published: PublishedTables, *, slots: int = _SLOTS) -> None:
+        self._limits = manifest.limits
+        self._holdings = Holdings(manifest, published)
+        self._slots = threading.BoundedSemaphore(slots)
+        self._memory_mb = manifest.limits.query_memory_mb // slots
+
+    def tables(self) -> list[Table]:
+        """Return all tables that can be queried now, TAP_SCHEMA's included."""
+        own = tap_schema.own_tables()
+        everything = [*self._holdings.tables(), *own]
+        return everything[: -len(own)] + [tap_schema.filled(table, everything) for table in own]
+
+    def query(
+        self,
+        adql: str,
+        *,
+        maxrec: int | None = None,
+        uploads: Mapping[str, pa.Table] | None = None,
+        seconds: float | None = None,
+    ) -> Result:
+        """Begin a query.
+
+        Parameters
+        ----------
+        adql
+            The query, in ADQL 2.1.
+        maxrec
+            Rows that are returned at most; the deployment's default if not given.
+        uploads
+            Tables known as TAP_UPLOAD.<name> in this query alone.
+        seconds
+            Time until it is interrupted [s]; the deployment's limit for synchronous queries if not given.
+
+        Raises
+        ------
+        QueryFault
+            The query is wrong.
+        BusyFault
+            Too many queries run already.
+        """
+        allowed = self._limits.maxrec if maxrec is None else min(maxrec, self._limits.maxrec_hard)
+        own = tap_schema.own_tables()
+        tables = [*self._holdings.tables(), *own]
+        sent = [in_memory("TAP_UPLOAD", check_name(name), rows) for name, rows in (uploads or {}).items()]
+        translated = translate(adql, [*tables, *sent], most=allowed + 1)
+        full = tuple(tap_schema.filled(table, tables) if table in own else table for table in translated.tables)
+        if not self._slots.acquire(timeout=_PATIENCE_SECONDS):
+            raise BusyFault(f"{_SLOTS} queries are running; try again in a minute, or ask asynchronously.")
+        try:
+            limit = self._limits.query_seconds if seconds is None else seconds
+            return Result(
+                replace(translated, tables=full),
+                maxrec=allowed,
+                seconds=limit,
+                memory_mb=self._memory_mb,
+                done=self._slots.release,
+            )
+        except BaseException:
+            self._slots.release()
+            raise
+
+
+class Result:
+    """The rows of a query: `fields` now, batches as they are read, `overflow` once they are.
+
+    Batches are computed while they are fetched. A result that is read to its end, closed or forgotten leaves nothing
+    behind.
+
+    Parameters
+    ----------
+    query
+        What to run.
+    maxrec
+        Rows that are returned at most.
+    seconds
+        Time until the query is interrupted [s].
+    memory_mb
+        Memory that it may use [MB].
+    done
+        Called once, when it has ended.
+    """
+
+    def __init__(
+        self, query: Translated, *, maxrec: int, seconds: float, memory_mb: int, done: Callable[[], None]
+    ) -> None:
+        self.overflow = False
+        self._maxrec, self._seconds, self._memory_mb = maxrec, seconds, memory_mb
+        self._done = done
+        self._closing = threading.Lock()
+        self._stopped_by: str | None = None
+        self._connection = _open(query, memory_mb)
+        self._watch = threading.Timer(seconds, self._stop, ["time"])
+        self._watch.daemon = True
+        try:
+            self._watch.start()
+            with self._faults():
+                self._reader = self._connection.sql(query.sql).to_arrow_reader(_BATCH_ROWS)
+            self.fields = tuple(map(_served, query.fields, self._reader.schema))
+        except BaseException:
+            self._release()
+            raise
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows, once.
+
+        Raises
+        ------
+        LimitFault
+            The query took more time or memory than allowed.
+        QueryFault
+            A value made it fail.
+        """
+        left = self._maxrec
+        try:
+            while (batch := self._next()) is not None:
+                self.overflow |= batch.num_rows > left
+                if left and batch.num_rows:
+                    yield batch.slice(0, left)
+                left -= min(left, batch.num_rows)
+        finally:
+            self.close()
+
+    def interrupt(self) -> None:
+        """Stop the query, from any thread; whoever reads it gets a fault."""
+        self._stop("request")
+
+    def close(self) -> None:
+        """End the query and free what it holds."""
+        with self._closing:
+            done, self._done = self._done, _nothing
+        if done is not _nothing:
+            self._release()
+            done()
+
+    def __del__(self) -> None:
+        if hasattr(self, "fields"):
+            self.close()
+
+    def _next(self) -> pa.RecordBatch | None:
+        with self._faults():
+            return next(self._reader, None)
+
+    def _stop(self, why: str) -> None:
+        self._stopped_by = why
+        self._connection.interrupt()
+
+    def _release(self) -> None:
+        self._watch.cancel()
+        self._connection.close()
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Raise the engine's errors as faults."""
+        try:
+            yield
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            match self._stopped_by:
+                case "time":
+                    raise LimitFault(
+                        f"The query was stopped after {self._seconds:g} s, the limit here. Ask for fewer rows or a "
+                        "smaller region, or send it to /tap/async with a longer EXECUTIONDURATION."
+                    ) from error
+                case "request":
+                    raise QueryFault("The query was stopped, as was asked.") from error
+                case _:
+                    raise _fault(error, self._memory_mb) from error
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+def _open(query: Translated, memory_mb: int) -> duckdb.DuckDBPyConnection:
+    """Return an engine that can read what a query names and nothing else."""
+    connection = duckdb.connect(
+        ":memory:",
+        config={
+            "memory_limit": f"{memory_mb}MB",
+            "threads": os.cpu_count() or 1,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "python_enable_replacements": False,
+            "temp_directory": "",
+        },
+    )
+    files = [str(path) for table in query.tables if isinstance(table.rows, tuple) for path in table.rows]
+    try:
+        provide(connection, query.functions)
+        for table in query.tables:
+            if isinstance(table.rows, pa.Table):
+                connection.register(source_name(table), table.rows)
+        connection.execute("SET allowed_paths = ?", [files])
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _served(known: Field, column: pa.Field) -> Field:
+    """Return a column of a result: its type as the engine gives it, its meaning as the tables have it."""
+    served = field_of(column)
+    arraysize = known.arraysize if served.arraysize == "*" and known.length and not served.is_text else served.arraysize
+    xtype = served.xtype or known.xtype
+    return replace(known, datatype=served.datatype, arraysize=arraysize, xtype=xtype, name=known.name)
+
+
+def _fault(error: Exception, memory_mb: int) -> Fault:
+    """Return the fault that stands for an error of the engine."""
+    said = re.split(r"\n\s*\n|\nLINE |\nCandidate|\nPossible solutions", str(error))[0]
+    said = " ".join(re.sub(r"^(\w+ )*Error: ", "", said).split())
+    match error:
+        case duckdb.OutOfMemoryException():
+            return LimitFault(
+                f"The query needs more than {memory_mb} MB, the limit here. Sort, group or join fewer rows."
+            )
+        case duckdb.IOException() | OSError():
+            return ArchiveFault("A table's file cannot be read; the operator can mend it.")
+        case duckdb.InternalException() | duckdb.FatalException() | duckdb.PermissionException():
+            return ServiceFault(f"The query engine failed: {said}")
+        case _:
+            said = re.sub(r"^Python exception occurred while executing the UDF: ValueError: ", "", said)
+            return QueryFault(f"The query cannot be run: {said}")
