@@ -101,7 +101,7 @@ def read(content: bytes, format: Format) -> ProvDocument:
     try:
         text = content.decode("utf-8")
         if format.library == "xml":
-            ElementTree.fromstring(content, forbid_dtd=True)
+            _check_xml(content)
         with warnings.catch_warnings():
             # The library warns of what it leaves out: a document that cannot be read whole is not read.
             warnings.simplefilter("error", UserWarning)
@@ -111,6 +111,13 @@ def read(content: bytes, format: Format) -> ProvDocument:
         raise ValueError(f"the document is no {format.name} that is safe to read ({type(error).__name__})") from error
     except Exception as error:  # the library's parsers raise whatever their input leads them to
         raise ValueError(f"the document is no {format.name}: {error}") from error
+
+
+def _check_xml(content: bytes) -> None:
+    """Refuse XML that reaches for other files, grows without end, or is no PROV."""
+    root = ElementTree.fromstring(content, forbid_dtd=True)
+    if root.tag != "{http://www.w3.org/ns/prov#}document":
+        raise ValueError(f"it begins with <{root.tag}> instead of <prov:document>")
 
 
 def _options(format: Format) -> dict[str, str]:
