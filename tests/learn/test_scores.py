@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +23,12 @@ from learn.quadrature import CASES, TRUNCATED, Case
 
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 truncated = pytest.mark.parametrize("case", TRUNCATED, ids=lambda case: case.name)
+
+
+@functools.cache
+def gradient(score: Callable[..., Any], *arguments: int) -> Callable[..., Any]:
+    """The gradient of a score, compiled once for all tests."""
+    return jax.jit(jax.grad(score, argnums=arguments))
 
 
 def single(case: Case) -> tuple[jax.Array, ...]:
@@ -80,11 +89,11 @@ def test_gradients_of_the_crps_are_those_under_the_integral(case: Case) -> None:
     exact = quadrature.crps_gradient(case)
     for precision, arrays in (("double", double(case)), ("single", single(case))):
         with jax.enable_x64(precision == "double"):
-            by = jax.grad(scores.crps_mixture, argnums=(0, 1, 2))(*(jnp.asarray(a) for a in arrays))
+            by = gradient(scores.crps_mixture, 0, 1, 2)(*(jnp.asarray(a) for a in arrays))
         found = {"weights": by[0] - by[0][0], "means": by[1], "sigmas": by[2]}
-        for name, gradient in found.items():
+        for name, derivative in found.items():
             scale = max(1e-2, float(np.abs(exact[name]).max()))
-            np.testing.assert_allclose(gradient, exact[name], rtol=1e-4, atol=1e-4 * scale, err_msg=name)
+            np.testing.assert_allclose(derivative, exact[name], rtol=1e-4, atol=1e-4 * scale, err_msg=name)
 
 
 @pytest.mark.parametrize("score", [scores.crps_mixture, scores.nll_mixture, scores.pit_mixture, crps_truncated])
@@ -101,8 +110,8 @@ def test_gradients_of_the_crps_are_those_under_the_integral(case: Case) -> None:
 def test_no_gradient_is_ever_not_a_number(score, arrays) -> None:  # type: ignore[no-untyped-def]
     singles = [jnp.asarray(a, jnp.float32) for a in arrays]
     assert np.isfinite(score(*singles))
-    for gradient in jax.grad(score, argnums=(0, 1, 2, 3))(*singles):
-        assert np.isfinite(gradient).all()
+    for derivative in gradient(score, 0, 1, 2, 3)(*singles):
+        assert np.isfinite(derivative).all()
 
 
 def test_a_point_has_the_absolute_error_as_its_crps() -> None:
@@ -141,15 +150,15 @@ def test_gradients_of_the_truncated_crps_are_its_differences(case: Case) -> None
     arrays = double(case.rounded())
     # float32 cannot place nodes inside a component of 1e-6 around 0.5; no head makes one narrower than 1e-3.
     with jax.enable_x64(bool(case.sigmas.min() < 1e-4)):
-        by = jax.jit(jax.grad(crps_truncated, argnums=(1, 2)))(*(jnp.asarray(a, float) for a in arrays))
-    for argument, gradient in zip((1, 2), by, strict=True):
+        by = gradient(crps_truncated, 1, 2)(*(jnp.asarray(a, float) for a in arrays))
+    for argument, derivative in zip((1, 2), by, strict=True):
         for i in range(case.means.size):
             step = 1e-4 * case.sigmas[i]
             moved = [[a.copy() for a in arrays] for _ in range(2)]
             moved[0][argument][i] -= step
             moved[1][argument][i] += step
             exact = (crps_truncated(*moved[1]) - crps_truncated(*moved[0])) / (2 * step)
-            assert gradient[i] == pytest.approx(exact, rel=2e-4, abs=2e-5)
+            assert derivative[i] == pytest.approx(exact, rel=2e-4, abs=2e-5)
 
 
 def test_highest_density_region_of_one_normal_is_its_central_interval() -> None:
