@@ -1,15 +1,21 @@
-"""A deployment with an archive of one empty survey and two sources, and clients of it."""
+"""A deployment whose archive is a catalogue of two sources, served over the loopback as a data centre would."""
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fastapi.testclient import TestClient
+import uvicorn
 
+from inzitu.jobs.job import Claim, Job, Result
 from inzitu.manifest import Manifest
 from inzitu.web.app import create_app
+from inzitu.web.deployment import Deployment
 
 MANIFEST = """
 name: test
@@ -19,8 +25,42 @@ state: state
 archive:
   surveys: [{band: r, hips: hips/r}]
   catalogue: {path: catalogue.parquet}
-limits: {upload_bytes: 100000, wait_seconds: 2, execution_seconds: 600, destruction_days: 2}
+limits: {upload_bytes: 100000, wait_seconds: 3, execution_seconds: 600, destruction_days: 2}
 """
+LISTS = {
+    "a": ("a.csv", b"id,ra,dec,z\nq1,10.0,1.0,2.9\nq2,11.0,2.0,3.1\n", "text/csv"),
+    "b": ("b.csv", b"id,ra,dec\nq3,10.5,1.5\n", "text/csv"),
+}
+ASKED = {"PIPELINE": "train-predict", "UPLOAD": ["training,param:a", "targets,param:b"]}
+
+
+@dataclass
+class Server:
+    """A running server: its address, its parts, and a client that follows no redirect."""
+
+    url: str
+    deployment: Deployment
+    http: httpx.Client
+
+    def create(self, **parameters: str) -> str:
+        """Create a job with both lists and return its address."""
+        response = self.http.post("/jobs", data=ASKED | parameters, files=LISTS)
+        assert response.status_code == 303, response.text
+        return str(response.headers["location"])
+
+    def job(self, url: str) -> Job:
+        return self.deployment.jobs.get(url.rsplit("/", 1)[1])
+
+    def claim(self) -> Claim:
+        """Take the next job, as a worker does."""
+        claim = self.deployment.jobs.store.claim("a worker")
+        assert claim is not None
+        return claim
+
+    def complete(self, *results: Result) -> None:
+        """Do the next job, as a worker does."""
+        claim = self.claim()
+        self.deployment.jobs.store.finish(claim.job.id, claim.attempt, results)
 
 
 @pytest.fixture
@@ -37,6 +77,25 @@ def manifest(manifest_path: Path) -> Manifest:
 
 
 @pytest.fixture
-def client(manifest: Manifest) -> Iterator[TestClient]:
-    with TestClient(create_app(manifest), follow_redirects=False) as client:
-        yield client
+def server(manifest: Manifest) -> Iterator[Server]:
+    app = create_app(manifest)
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=1)
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run, daemon=True)
+    thread.start()
+    until(lambda: running.started)
+    port = running.servers[0].sockets[0].getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    with httpx.Client(base_url=url, timeout=20) as http:
+        yield Server(url, app.state.deployment, http)
+    running.should_exit = True
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+
+
+def until(condition: Callable[[], object], *, seconds: float = 10) -> None:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
