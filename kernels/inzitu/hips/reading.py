@@ -1,0 +1,112 @@
+"""The tiles that a run of cutouts has open, and the account of what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from inzitu.hips.gather import FAILED, Sources
+from inzitu.hips.sampling import Plan
+from inzitu.hips.survey import Survey
+from inzitu.hips.tiles import Tile, TileError
+
+OPEN = 128
+"""Most tiles held open beside those in use: files and memory are bounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class TileRead:
+    """A tile that was read: what the record needs to name it."""
+
+    uri: str
+    band: int
+    bytes: int
+    """Bytes read of it."""
+    sha256: str
+    """Of the whole file; empty if it was not asked for."""
+
+
+@dataclass(slots=True, eq=False)
+class Reader:
+    """Opens tiles as plans need them, keeps the last, and counts. One a thread."""
+
+    surveys: Sequence[Survey]
+    digests: bool
+    errors: dict[tuple[int, int], TileError] = field(default_factory=dict)
+    _tiles: dict[tuple[int, int], Tile | None] = field(default_factory=dict)
+    _reads: dict[tuple[int, int], TileRead] = field(default_factory=dict)
+
+    def sources(self, plan: Plan, band: int) -> Sources:
+        """Return where the pixels of a plan's tiles are in memory, for one survey."""
+        sources = Sources.empty(len(plan.tiles))
+        for slot, (npix, (first, last)) in enumerate(zip(plan.tiles.tolist(), plan.rows.tolist(), strict=True)):
+            try:
+                tile = self._tile(band, npix)
+                if tile is None:
+                    continue
+                tile.need(first, last)
+            except TileError as error:
+                self.errors[band, npix] = error
+                sources.bitpix[slot] = FAILED
+                continue
+            layout = tile.layout
+            sources.address[slot], sources.bitpix[slot] = tile.address, layout.bitpix
+            sources.scale[slot], sources.zero[slot] = layout.scale, layout.zero
+            if layout.blank is not None:
+                sources.blank[slot] = layout.blank
+        return sources
+
+    def trim(self) -> None:
+        """Close the oldest tiles beyond the bound; to be called between plans."""
+        for key in list(self._tiles)[: max(0, len(self._tiles) - OPEN)]:
+            self._close(key)
+
+    def close(self) -> tuple[TileRead, ...]:
+        """Close all tiles; return what was read, by band and tile."""
+        for key in list(self._tiles):
+            self._close(key)
+        return tuple(self._reads[key] for key in sorted(self._reads))
+
+    def _tile(self, band: int, npix: int) -> Tile | None:
+        key = band, npix
+        if key in self.errors:
+            raise self.errors[key]
+        if key in self._tiles:
+            tile = self._tiles[key] = self._tiles.pop(key)  # now the youngest
+            return tile
+        known = self._reads.get(key)
+        tile = self._tiles[key] = self.surveys[band].tile(npix, digest=self.digests and known is None)
+        return tile
+
+    def _close(self, key: tuple[int, int]) -> None:
+        tile = self._tiles.pop(key)
+        if tile is None:
+            return
+        tile.close()
+        before = self._reads.get(key, TileRead(tile.uri, key[0], 0, tile.sha256))
+        self._reads[key] = TileRead(tile.uri, key[0], before.bytes + tile.bytes_read, before.sha256)
+
+
+def merged(reads: Sequence[tuple[TileRead, ...]]) -> tuple[TileRead, ...]:
+    """Return the reads of several readers as one, a tile once."""
+    total: dict[tuple[int, str], TileRead] = {}
+    for read in (read for part in reads for read in part):
+        before = total.get((read.band, read.uri), TileRead(read.uri, read.band, 0, read.sha256))
+        total[read.band, read.uri] = TileRead(read.uri, read.band, before.bytes + read.bytes, before.sha256)
+    return tuple(total.values())
+
+
+def chunk_rows(plan_entries: int, surveys: Sequence[Survey]) -> int:
+    """Return how many stamps to plan at once: enough to share tiles, few enough to stay in the cache.
+
+    Parameters
+    ----------
+    plan_entries
+        Entries of a plan for one stamp.
+    surveys
+        Their tiles, two a stamp and band, are held to 64 MB.
+    """
+    tiles = 2 * 4 * sum(survey.tile_width**2 for survey in surveys)
+    return int(np.clip(min(200_000 // max(1, plan_entries), (64 << 20) // tiles), 1, 64))

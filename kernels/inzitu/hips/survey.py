@@ -1,0 +1,176 @@
+"""A survey: one HiPS, in a folder or behind http(s)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Int8, Integer
+
+from inzitu.hips.folder import Folder
+from inzitu.hips.projection import Numbers
+from inzitu.hips.properties import Properties
+from inzitu.hips.sampling import Grid
+from inzitu.hips.tiles import BLOCK, Handle, Tile
+from inzitu.hips.writing import tile_path
+from inzitu.sky import Coverage
+
+
+@runtime_checkable
+class Place(Protocol):
+    """Where the files of a HiPS are."""
+
+    @property
+    def uri(self) -> str:
+        """Its base, as a URI."""
+
+    def open(self, path: str) -> Handle | None:
+        """Open a file of the HiPS; None if there is none of that name; raise `TileError` if it cannot be opened."""
+
+    def size(self, path: str) -> int | None:
+        """Return the bytes of a file; None if there is none of that name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """One HiPS whose FITS tiles hold the pixels of a band.
+
+    Not slotted: the coverage is read once, when first asked for.
+    """
+
+    place: Place
+    stated: Properties
+
+    @classmethod
+    def open(cls, path_or_url: str | Path) -> Survey:
+        """Open a HiPS.
+
+        Parameters
+        ----------
+        path_or_url
+            Its folder, or its http(s) base.
+
+        Raises
+        ------
+        ValueError
+            There is no HiPS, or its properties are wrong, or it offers no FITS tiles.
+        OSError
+            It cannot be read.
+        """
+        place = _place(str(path_or_url))
+        text = _content(place, "properties")
+        if text is None:
+            raise ValueError(f"{path_or_url} is no HiPS: it has no file called properties.")
+        stated = Properties.parse(text.decode("utf-8", errors="replace"), where=str(path_or_url))
+        if "fits" not in stated.formats:
+            offered = " and ".join(sorted(stated.formats)) or "nothing"
+            raise ValueError(
+                f"{path_or_url} offers {offered} tiles only: previews with stretched 8-bit values, which are never "
+                "photometry. Point at the HiPS with the FITS tiles of this survey."
+            )
+        if isinstance(place, Folder) and (deepest := place.deepest()) != stated.order:
+            found = "it has no FITS tiles" if deepest is None else f"its deepest FITS tiles are in Norder{deepest}"
+            raise ValueError(f"{path_or_url} states hips_order {stated.order}, but {found}; correct its properties.")
+        return cls(place, stated)
+
+    @property
+    def uri(self) -> str:
+        """Where it is."""
+        return self.place.uri
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """The keywords of its `properties`."""
+        return self.stated.stated
+
+    @property
+    def order(self) -> int:
+        """HEALPix order of its tiles."""
+        return self.stated.order
+
+    @property
+    def tile_width(self) -> int:
+        """Pixels along a tile."""
+        return self.stated.tile_width
+
+    @property
+    def frame(self) -> str:
+        """Its frame: "equatorial", "galactic" or "ecliptic"."""
+        return self.stated.frame
+
+    @property
+    def grid(self) -> Grid:
+        """Its HEALPix pixels."""
+        return Grid(self.stated.order, self.stated.tile_width)
+
+    def coverage(self) -> Coverage:
+        """Return its coverage: what `Moc.fits` states, else its tiles."""
+        return self._coverage
+
+    @cached_property
+    def _coverage(self) -> Coverage:
+        from inzitu.hips.footprint import coverage_of
+
+        return coverage_of(self)
+
+    def tile(self, npix: int, *, digest: bool) -> Tile | None:
+        """Open a tile; None if there is none; raise `TileError` if it cannot be used."""
+        path = tile_path(self.order, npix)
+        handle = self.place.open(path)
+        if handle is None:
+            return None
+        try:
+            return Tile(handle, f"{self.uri}/{path}", width=self.tile_width, digest=digest)
+        except BaseException:
+            handle.close()
+            raise
+
+    def weigh(self, tiles: Integer[np.ndarray, " t"]) -> tuple[int, int]:
+        """Return how many of these tiles there are and their bytes, without opening one."""
+        if isinstance(self.place, Folder):
+            sizes = [self.place.size(tile_path(self.order, npix)) for npix in tiles.tolist()]
+            return sum(size is not None for size in sizes), sum(size or 0 for size in sizes)
+        bits = abs(int(self.properties.get("hips_pixel_bitpix", "-32")))
+        return len(tiles), len(tiles) * (self.tile_width**2 * bits // 8 + BLOCK)
+
+    def cutouts(
+        self,
+        ra: Numbers,
+        dec: Numbers,
+        *,
+        size: int,
+        scale: float,
+        angle: Numbers = 0.0,
+        resampling: str = "bilinear",
+    ) -> tuple[Float[np.ndarray, "n y x"], Int8[np.ndarray, " n"]]:
+        """Return stamps around positions and the status of each; see `inzitu.hips.cutouts`."""
+        from inzitu.hips.cutouts import cutouts
+
+        cut = cutouts((self,), ra, dec, size=size, scale=scale, angle=angle, resampling=resampling, digests=False)
+        return cut.pixels[..., 0], cut.status[:, 0]
+
+
+def _place(location: str) -> Place:
+    if location.startswith(("http://", "https://")):
+        from inzitu.hips.remote import Remote
+
+        return Remote.at(location)
+    path = Path(location.removeprefix("file://")).expanduser().resolve()
+    if not path.is_dir():
+        raise ValueError(f"{location} is no HiPS: there is no such folder.")
+    return Folder.at(path)
+
+
+def _content(place: Place, path: str) -> bytes | None:
+    """Return the content of a small file of a HiPS; None if there is none."""
+    handle = place.open(path)
+    if handle is None:
+        return None
+    try:
+        return handle.read(0, handle.size)
+    finally:
+        handle.close()
