@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from inzitu.errors import TableFault
+from inzitu.archive.fits_records import open_fits_table
 
 if TYPE_CHECKING:
     from astropy.table import Column, Table
@@ -24,25 +23,12 @@ def read_fits(path: Path) -> pa.Table:
     TableFault
         The file holds no table, or ends before its table does.
     """
-    from astropy.io import fits
     from astropy.table import Table
-    from astropy.utils.exceptions import AstropyUserWarning
 
-    with warnings.catch_warnings():
-        # astropy warns where a file ends early; what matters of that is an error below.
-        warnings.simplefilter("ignore", AstropyUserWarning)
-        with fits.open(path, memmap=True) as hdus:
-            number = next((i for i, hdu in enumerate(hdus) if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)), None)
-            if number is None:
-                raise TableFault(f"{path.name} is a FITS file without a table; give one with a table extension.")
-            header = hdus[number].header
-            end = hdus[number].fileinfo()["datLoc"] + header["NAXIS1"] * header["NAXIS2"] + header["PCOUNT"]
-            if end > (size := path.stat().st_size):
-                raise TableFault(
-                    f"{path.name} is truncated: its table ends at byte {end}, it at {size}; send it again."
-                )
-            ucds = {header.get(f"TTYPE{n}", ""): header.get(f"TUCD{n}", "") for n in range(1, header["TFIELDS"] + 1)}
-            return arrow_of(Table.read(hdus[number], format="fits"), ucds)
+    with open_fits_table(path) as hdu:
+        header = hdu.header
+        ucds = {header.get(f"TTYPE{n}", ""): header.get(f"TUCD{n}", "") for n in range(1, header["TFIELDS"] + 1)}
+        return arrow_of(Table.read(hdu, format="fits"), ucds)
 
 
 def read_ecsv(path: Path) -> pa.Table:

@@ -10,6 +10,7 @@ import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -34,11 +35,19 @@ class Layout:
         Lines before the first row.
     names
         Names of the columns.
+    described
+        The comments are those of ECSV, with units.
     """
 
     delimiter: str
     skipped: int
     names: tuple[str, ...]
+    described: bool
+
+    @property
+    def streams(self) -> bool:
+        """Arrow's reader takes it as it is, block by block."""
+        return self.delimiter != " " and not self.described
 
 
 def layout_of(path: Path) -> Layout:
@@ -49,17 +58,18 @@ def layout_of(path: Path) -> Layout:
     TableFault
         There is no header, or it names a column twice.
     """
-    comment, skipped = "", 0
+    comment, skipped, described = "", 0, False
     with path.open(encoding="utf-8-sig", errors="replace", newline=None) as file:
         for line in file:
             text = line.strip()
             if text and not text.startswith("#"):
-                return _layout(path.name, text, comment, skipped)
+                return _layout(path.name, text, comment, skipped, described)
+            described = described or text.startswith("# %ECSV")
             comment, skipped = text.lstrip("# ") or comment, skipped + 1
     raise TableFault(f"{path.name} has comments only; give a header with the names of the columns, then rows.")
 
 
-def _layout(name: str, line: str, comment: str, skipped: int) -> Layout:
+def _layout(name: str, line: str, comment: str, skipped: int, described: bool) -> Layout:
     delimiter = max(DELIMITERS, key=line.count) if any(d in line for d in DELIMITERS) else " "
     first = _fields(line, delimiter)
     headed = not any(NUMBER.fullmatch(field) for field in first)
@@ -68,7 +78,7 @@ def _layout(name: str, line: str, comment: str, skipped: int) -> Layout:
         raise TableFault(f"{name} has no header: its first line is {line[:60]!r}. Put the names of the columns there.")
     if twice := {field for field in names if names.count(field) > 1}:
         raise TableFault(f"{name} names the column {sorted(twice)[0]!r} twice; give each a name of its own.")
-    return Layout(delimiter, skipped + headed, tuple(names))
+    return Layout(delimiter, skipped + headed, tuple(names), described)
 
 
 def _fields(line: str, delimiter: str) -> list[str]:
@@ -84,18 +94,27 @@ def read_csv(path: Path) -> pa.Table:
     TableFault
         It has no header, or a row of another number of columns.
     """
-    with path.open("rb") as file:
-        if file.read(64).startswith(b"# %ECSV"):
-            from inzitu.archive.astropy_tables import read_ecsv
-
-            return read_ecsv(path)
     layout = layout_of(path)
+    if layout.described:
+        from inzitu.archive.astropy_tables import read_ecsv
+
+        return read_ecsv(path)
     return pyarrow.csv.read_csv(
         _single_blanks(path) if layout.delimiter == " " else path,
-        read_options=pyarrow.csv.ReadOptions(skip_rows=layout.skipped, column_names=list(layout.names)),
+        read_options=csv_reading(layout),
         parse_options=pyarrow.csv.ParseOptions(delimiter=layout.delimiter),
-        convert_options=pyarrow.csv.ConvertOptions(null_values=NULLS, strings_can_be_null=True),
+        convert_options=csv_conversion(),
     )
+
+
+def csv_reading(layout: Layout, **more: Any) -> pyarrow.csv.ReadOptions:
+    """Return where the rows begin and what the columns are called, as options of Arrow's reader."""
+    return pyarrow.csv.ReadOptions(skip_rows=layout.skipped, column_names=list(layout.names), **more)
+
+
+def csv_conversion(**more: Any) -> pyarrow.csv.ConvertOptions:
+    """Return what counts as a missing value, as options of Arrow's reader."""
+    return pyarrow.csv.ConvertOptions(null_values=NULLS, strings_can_be_null=True, **more)
 
 
 def _single_blanks(path: Path) -> io.BytesIO:

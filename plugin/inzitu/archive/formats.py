@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -42,8 +43,15 @@ def read_table(path: str | Path, *, format: str | None = None) -> pa.Table:
     form = format_of(path) if format is None else format
     if form not in READERS:
         raise TableFault(f"The format {form!r} is not known; give one of {', '.join(READERS)}.")
-    try:
+    with as_table_fault(path, form):
         return READERS[form](path)
+
+
+@contextmanager
+def as_table_fault(path: Path, form: str) -> Iterator[None]:
+    """Turn what a parser raises into a fault that names the file."""
+    try:
+        yield
     except (TableFault, FileNotFoundError):
         raise
     except (pa.ArrowException, ValueError, OSError, LookupError, TypeError) as error:
@@ -86,9 +94,30 @@ def format_of(path: Path) -> str:
 
 def read_parquet(path: Path) -> pa.Table:
     """Read a Parquet file, or a folder of them as one table."""
-    if path.is_dir():
-        return pyarrow.dataset.dataset(path, format="parquet", partitioning="hive").to_table()
-    return pyarrow.parquet.read_table(path, partitioning=None)
+    if not path.is_dir():
+        return pyarrow.parquet.read_table(path, partitioning=None)
+    return pyarrow.dataset.dataset(
+        [str(file) for file in parquet_files(path)], format="parquet", partitioning="hive", partition_base_dir=str(path)
+    ).to_table()
+
+
+def parquet_files(path: Path) -> list[Path]:
+    """Return the files of a Parquet table in the order in which their rows count: one file, or a folder's by path.
+
+    A partitioned folder and a HATS catalogue are both folders of files; HATS's previews and metadata are not rows.
+
+    Raises
+    ------
+    TableFault
+        The folder holds no Parquet file.
+    """
+    if not path.is_dir():
+        return [path]
+    found = (file for file in path.rglob("*.parquet") if file.is_file() and not file.name.startswith(("_", ".")))
+    files = sorted(file for file in found if file.name != "data_thumbnail.parquet")
+    if not files:
+        raise TableFault(f"The folder {path.name} holds no Parquet files; give a file, or a folder of *.parquet.")
+    return files
 
 
 READERS: Mapping[str, Callable[[Path], pa.Table]] = {

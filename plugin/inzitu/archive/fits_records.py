@@ -1,0 +1,128 @@
+"""Binary FITS tables record by record, so that a table of any length can be read some rows at a time."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from inzitu.errors import TableFault
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """What turns the stored number of a column into its value (FITS 4.0, section 7.3.2)."""
+
+    factor: float
+    zero: float
+    null: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FitsLayout:
+    """Where the records of a binary table are, and what they hold.
+
+    Attributes
+    ----------
+    record
+        One row, big-endian as it is stored.
+    start
+        Offset of the first row [byte].
+    rows
+        Number of rows.
+    scalings
+        Of the columns that need it.
+    schema
+        Names, units and UCDs of the columns.
+    """
+
+    record: np.dtype[np.void]
+    start: int
+    rows: int
+    scalings: dict[str, Scaling]
+    schema: pa.Schema
+
+    def columns(self, records: np.ndarray, names: list[str]) -> pa.Table:
+        """Return some columns of some records, in the units of the table."""
+        arrays = [self._column(records[name], self.scalings.get(name)) for name in names]
+        return pa.table(
+            arrays,
+            schema=pa.schema(
+                [self.schema.field(name).with_type(array.type) for name, array in zip(names, arrays, strict=True)]
+            ),
+        )
+
+    def _column(self, values: np.ndarray, scaling: Scaling | None) -> pa.Array[Any]:
+        array: pa.Array[Any]
+        if values.dtype.kind == "S":
+            array = pa.array(np.char.decode(values, "ascii", "replace"))
+        elif scaling is None:
+            array = pa.array(values.astype(values.dtype.newbyteorder("=")))
+        else:
+            lost = None if scaling.null is None else values == scaling.null
+            array = pa.array(values.astype(np.float64) * scaling.factor + scaling.zero, mask=lost)
+        return array
+
+
+def fits_layout(path: Path) -> FitsLayout | None:
+    """Return the layout of the first table of a FITS file; None if it is one of ASCII.
+
+    Raises
+    ------
+    TableFault
+        The file holds no table, or ends before its table does.
+    """
+    from astropy.io import fits
+
+    with open_fits_table(path) as hdu:
+        if isinstance(hdu, fits.TableHDU):
+            return None
+        fields = [
+            pa.field(column.name, pa.null(), metadata=_said(column, hdu.header, number))
+            for number, column in enumerate(hdu.columns, start=1)
+        ]
+        scalings = {
+            column.name: Scaling(column.bscale or 1.0, column.bzero or 0.0, column.null)
+            for column in hdu.columns
+            if column.bscale or column.bzero or column.null is not None
+        }
+        start, rows = hdu.fileinfo()["datLoc"], hdu.header["NAXIS2"]
+        return FitsLayout(hdu.columns.dtype.newbyteorder(">"), start, rows, scalings, pa.schema(fields))
+
+
+@contextmanager
+def open_fits_table(path: Path) -> Iterator[Any]:
+    """Open a FITS file and give its first table, known to be whole.
+
+    Raises
+    ------
+    TableFault
+        The file holds no table, or ends before its table does.
+    """
+    from astropy.io import fits
+    from astropy.utils.exceptions import AstropyUserWarning
+
+    with warnings.catch_warnings():
+        # astropy warns where a file ends early; what matters of that is an error here.
+        warnings.simplefilter("ignore", AstropyUserWarning)
+        with fits.open(path, memmap=True) as hdus:
+            hdu = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)), None)
+            if hdu is None:
+                raise TableFault(f"{path.name} is a FITS file without a table; give one with a table extension.")
+            end = hdu.fileinfo()["datLoc"] + hdu.header["NAXIS1"] * hdu.header["NAXIS2"] + hdu.header["PCOUNT"]
+            if end > (size := path.stat().st_size):
+                raise TableFault(
+                    f"{path.name} is truncated: its table ends at byte {end}, it at {size}; send it again."
+                )
+            yield hdu
+
+
+def _said(column: Any, header: Any, number: int) -> dict[str, str]:
+    said = {"unit": column.unit, "ucd": header.get(f"TUCD{number}"), "description": header.get(f"TCOMM{number}")}
+    return {key: str(text) for key, text in said.items() if text}

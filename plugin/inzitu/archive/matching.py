@@ -1,0 +1,226 @@
+"""Crossmatch of two lists in files, each of which may be larger than memory.
+
+Each list is read once, in batches, and put aside in zones of declination (`inzitu.sky.zones`); band after band is then
+matched with the same band of the other list, wider by the radius, so that no pair across its edges is lost. What is put
+aside stays in memory as long as the limit allows and goes to an unnamed file beside the output otherwise. The pairs are
+put aside likewise and written in the order of the first list's rows, whatever the limit was.
+
+For lists in memory see `inzitu.sky.crossmatch`; it finds the same pairs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from inzitu.archive.pairs import PairSpool
+from inzitu.archive.spool import Spool
+from inzitu.archive.streams import position_batches
+from inzitu.errors import LimitFault
+from inzitu.sky import Coverage, Pairs
+from inzitu.sky.crossmatch import BAND, check_radius, match_band, threads
+from inzitu.sky.zones import HEIGHT, ZONES, Band, Zoned, bands, margin
+
+type Progress = Callable[[float, float], None]
+"""Called with what is done and what there is to do."""
+
+MEMORY = 1 << 30
+"""What a crossmatch may use, the libraries not counted [byte]."""
+ROW_COST = 200
+"""Memory that matching takes for a position, all copies and the grid counted [byte]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a crossmatch went through and found.
+
+    Attributes
+    ----------
+    rows_a, rows_b
+        Rows of each list.
+    unusable_a, unusable_b
+        Of these, rows without a usable position.
+    outside
+        Rows of the first list outside the coverage.
+    pairs
+        Pairs found.
+    spilled
+        What did not fit in memory and went to disk [byte].
+    """
+
+    rows_a: int
+    rows_b: int
+    unusable_a: int
+    unusable_b: int
+    outside: int
+    pairs: int
+    spilled: int
+
+    def __str__(self) -> str:
+        lost = self.unusable_a + self.unusable_b
+        return f"{self.pairs:,} pairs of {self.rows_a:,} and {self.rows_b:,} rows" + "".join(
+            [
+                f"; {self.outside:,} rows of the first list outside the coverage" if self.outside else "",
+                f"; {lost:,} rows without a usable position" if lost else "",
+            ]
+        )
+
+
+def crossmatch_files(
+    a: str | Path,
+    b: str | Path,
+    radius: float,
+    out: str | Path,
+    *,
+    every: bool = False,
+    moc: str | Path | None = None,
+    columns_a: tuple[str, str] | None = None,
+    columns_b: tuple[str, str] | None = None,
+    memory: int = MEMORY,
+    progress: Progress | None = None,
+) -> Counts:
+    """Write for each row of A the nearest row of B within a radius, or every one, as a Parquet file.
+
+    Parameters
+    ----------
+    a, b
+        The lists: Parquet (file, partitioned folder, HATS), FITS, CSV or VOTable.
+    radius
+        Search radius [arcsec], itself included.
+    out
+        File to write: row_a, row_b (from 0), separation [arcsec], sorted by row_a, then row_b.
+    every
+        Write all pairs instead of the nearest of each row of A.
+    moc
+        Leave out the rows of A outside this coverage.
+    columns_a, columns_b
+        Names of the columns with right ascension and declination, if they are not to be guessed.
+    memory
+        What may be used, the libraries not counted [byte].
+    progress
+        Told how much is done, out of 1.
+
+    Raises
+    ------
+    TableFault
+        A list cannot be read, or has no positions or no rows.
+    LimitFault
+        More rows lie at one declination than can be matched in this memory.
+    ValueError
+        The radius is out of range, or the MOC cannot be read.
+    """
+    check_radius(radius)
+    out = Path(out)
+    coverage = None if moc is None else Coverage.read(moc)
+    tell = progress or _tell_nobody
+    with ExitStack() as stack:
+        spools = [stack.enter_context(_zone_spool(out.parent, memory // 4)) for _ in range(2)]
+        pool = stack.enter_context(ThreadPoolExecutor(max(2, threads())))
+        reads = _Halves(tell)
+        futures = [
+            pool.submit(_put_in_zones, Path(a), columns_a, spools[0], coverage, reads.of(0)),
+            pool.submit(_put_in_zones, Path(b), columns_b, spools[1], None, reads.of(1)),
+        ]
+        first, second = (future.result() for future in futures)
+        pairs = stack.enter_context(PairSpool(out.parent, rows=first.rows, limit=memory // 4))
+        for found, fraction in _matched(pool, spools[0], spools[1], radius, every=every, memory=memory // 4):
+            pairs.append(found)
+            tell(0.5 + 0.5 * fraction, 1.0)
+        pairs.write(out)
+        spilled = spools[0].spilled + spools[1].spilled + pairs.spilled
+        return Counts(first.rows, second.rows, first.unusable, second.unusable, first.outside, len(pairs), spilled)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What was found while reading a list."""
+
+    rows: int
+    unusable: int
+    outside: int
+
+
+def _put_in_zones(
+    path: Path,
+    columns: tuple[str, str] | None,
+    spool: Spool,
+    coverage: Coverage | None,
+    tell: Callable[[float], None],
+) -> _Read:
+    """Read a list once and put its positions aside, those outside the coverage left out."""
+    rows = unusable = outside = 0
+    for batch in position_batches(path, columns=columns):
+        ra = batch.ra
+        unusable += int(np.isnan(ra).sum())
+        if coverage is not None:
+            inside = coverage.contains(ra, batch.dec)
+            outside += int((~inside & ~np.isnan(ra)).sum())
+            ra = np.where(inside, ra, np.nan)
+        zoned = Zoned.of(ra, batch.dec, first_row=rows)
+        spool.append(zoned.starts, zoned.ra, zoned.dec, zoned.rows)
+        rows += len(ra)
+        tell(batch.fraction)
+    return _Read(rows, unusable, outside)
+
+
+def _matched(
+    pool: ThreadPoolExecutor, first: Spool, second: Spool, radius: float, *, every: bool, memory: int
+) -> Iterator[tuple[Pairs, float]]:
+    """Yield the pairs of each band, and how much of the sky is done with it."""
+    counts = first.counts + second.counts
+    workers = max(2, threads())
+    _check_crowding(counts, memory // workers)
+    wider = margin(radius)
+
+    def match(low: int, high: int) -> tuple[Pairs, float]:
+        here, there = Band(*first.between(low, high)), Band(*second.between(low - wider, high + wider))
+        return match_band(here, there, radius, every=every), high / ZONES
+
+    most = min(BAND, memory // workers // ROW_COST)
+    waiting: deque[Future[tuple[Pairs, float]]] = deque()
+    for low, high in bands(counts, most):
+        waiting.append(pool.submit(match, low, high))
+        # A few bands ahead keep every thread busy; all at once would hold all pairs in memory.
+        if len(waiting) > 2 * workers:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _check_crowding(counts: np.ndarray, memory: int) -> None:
+    """Refuse lists of which too much lies in one zone."""
+    zone = int(np.argmax(counts))
+    if (needed := int(counts[zone]) * ROW_COST) > memory:
+        raise LimitFault(
+            f"{counts[zone]:,} rows lie within {HEIGHT:.0f} arcsec of declination {zone * HEIGHT / 3600 - 90:.3f}; "
+            f"to match them takes {4 * needed / 2**20:.0f} MB more memory, or leave out placeholders such as (0, 0)."
+        )
+
+
+def _zone_spool(folder: Path, limit: int) -> Spool:
+    return Spool(folder, buckets=ZONES, types=(np.float64, np.float64, np.int64), limit=limit)
+
+
+def _tell_nobody(_done: float, _total: float) -> None:
+    """Stand in for a progress bar."""
+
+
+class _Halves:
+    """Progress of two lists read at once, which together are half of the work."""
+
+    def __init__(self, tell: Progress) -> None:
+        self._tell = tell
+        self._fractions = [0.0, 0.0]
+
+    def of(self, which: int) -> Callable[[float], None]:
+        def tell(fraction: float) -> None:
+            self._fractions[which] = fraction
+            self._tell(sum(self._fractions) / 4, 1.0)
+
+        return tell

@@ -1,0 +1,80 @@
+"""Pairs of rows on their way to a file: found band by band, written in the order of the first list's rows."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from inzitu.archive.spool import Spool
+from inzitu.sky import Pairs
+
+SCHEMA = pa.schema(
+    [
+        pa.field("row_a", pa.int64(), metadata={"description": "Row of the first list, from 0."}),
+        pa.field("row_b", pa.int64(), metadata={"description": "Row of the second list, from 0."}),
+        pa.field("separation", pa.float64(), metadata={"unit": "arcsec", "ucd": "pos.angDistance"}),
+    ]
+)
+BLOCK = 1 << 19
+"""Rows of the first list whose pairs are sorted and written together."""
+
+
+class PairSpool:
+    """Pairs put aside by blocks of the first list's rows.
+
+    Parameters
+    ----------
+    folder
+        Where what does not fit in memory goes.
+    rows
+        Rows of the first list.
+    limit
+        Most that is kept in memory [byte].
+    """
+
+    def __init__(self, folder: Path, *, rows: int, limit: int) -> None:
+        self._blocks = -(-rows // BLOCK)
+        types = (np.int64, np.int64, np.float64)
+        self._spool = Spool(folder, buckets=self._blocks, types=types, limit=limit)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._spool.__exit__(kind, error, trace)
+
+    def __len__(self) -> int:
+        return int(self._spool.counts.sum())
+
+    @property
+    def spilled(self) -> int:
+        """How much went to disk [byte]."""
+        return self._spool.spilled
+
+    def append(self, pairs: Pairs) -> None:
+        """Put the pairs of a band aside."""
+        order = np.argsort(pairs.first, kind="stable")
+        first = pairs.first[order]
+        starts = np.searchsorted(first, np.arange(self._blocks + 1) * BLOCK)
+        self._spool.append(starts, first, pairs.second[order], pairs.separation[order])
+
+    def write(self, out: Path) -> None:
+        """Write all pairs, sorted by the first row and then by the second; the file appears when it is whole."""
+        part = out.with_name(f".{out.name}.{os.getpid()}.part")
+        try:
+            with pq.ParquetWriter(part, SCHEMA, compression="zstd", use_dictionary=False) as writer:
+                for block in range(self._blocks):
+                    first, second, separation = self._spool.between(block, block + 1)
+                    order = np.lexsort((second, first))
+                    writer.write_table(pa.table([first[order], second[order], separation[order]], schema=SCHEMA))
+            part.replace(out)
+        finally:
+            part.unlink(missing_ok=True)
