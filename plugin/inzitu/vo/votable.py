@@ -9,16 +9,18 @@ from __future__ import annotations
 import binascii
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 from xml.etree import ElementTree as ET
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from defusedxml.ElementTree import iterparse
 
 from inzitu.errors import Fault, as_fault
 from inzitu.vo.binary2 import pack
 from inzitu.vo.columns import as_text, concatenated, declared
-from inzitu.vo.fields import Field
+from inzitu.vo.fields import MEANINGS, Field
 
 NAMESPACE = "http://www.ivoa.net/xml/VOTable/v1.3"
 _SEAM = "@rows@"
@@ -92,6 +94,18 @@ def metadata_document(fields: Sequence[Field], *, description: str | None = None
     if description:
         ET.SubElement(root, "DESCRIPTION").text = description
     return bytes(ET.tostring(root, encoding="utf-8"))
+
+
+def field_meanings(path: Path) -> list[dict[str, str]]:
+    """Return what the FIELDs of a VOTable's first table say of its columns, in order; the rows are not read."""
+    found = []
+    for _, element in iterparse(path, events=("start",)):
+        name = element.tag.rpartition("}")[2]
+        if name == "DATA":
+            break
+        if name == "FIELD":
+            found.append({key: element.attrib[key] for key in MEANINGS if key in element.attrib})
+    return found
 
 
 def _frame(fields: Sequence[Field], before: Sequence[Info], after: Sequence[Info]) -> tuple[ET.Element, ET.Element]:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from inzitu.archive.catalogues import read_table
+from inzitu.archive.formats import format_of, read_table
 from inzitu.errors import LimitFault, ParameterFault
 from inzitu.jobs.job import Result as JobResult
 from inzitu.vo import dali
 from inzitu.vo.dali import Parameters
 from inzitu.vo.outputs import Output, output
+from inzitu.vo.votable import field_meanings
 from inzitu.web.fetching import fetch
 
 if TYPE_CHECKING:
@@ -102,11 +103,22 @@ def read_uploads(deployment: Deployment, uploads: Sequence[Upload], folder: Path
             path = deployment.manifest.state / upload.path
         else:
             path = fetch(upload.uri, folder / f"fetched-{i}", most_bytes=limits.upload_bytes)
-        table = read_table(path)
+        table = _with_meanings(read_table(path), path)
         if table.num_rows > limits.rows:
             raise LimitFault(f"The table {upload.name} has {table.num_rows} rows; {limits.rows} are allowed here.")
         tables[upload.name] = table
     return tables
+
+
+def _with_meanings(table: pa.Table, path: Path) -> pa.Table:
+    """Return a table with all that its VOTable says of its columns, xtypes and utypes among it."""
+    if format_of(path) != "votable":
+        return table
+    said = field_meanings(path)
+    if len(said) != table.num_columns:
+        return table
+    fields = [field.with_metadata((field.metadata or {}) | said[i]) for i, field in enumerate(table.schema)]
+    return table.cast(pa.schema(fields))
 
 
 def execute(

@@ -90,7 +90,7 @@ FUNCTIONS: dict[str, Function] = {
 
 
 def _pdf_function(name: str, arguments: tuple[str, ...], description: str) -> UserFunction:
-    mixture = ("weights DOUBLE[]", "means DOUBLE[]", "sigmas DOUBLE[]")
+    mixture = ("weights ARRAY", "means ARRAY", "sigmas ARRAY")
     signature = ", ".join((*mixture, *(f"{argument} DOUBLE" for argument in arguments)))
     return UserFunction(name, f"{name}({signature}) -> DOUBLE", description, 3 + len(arguments))
 
