@@ -14,11 +14,12 @@ from scipy.ndimage import map_coordinates
 from inzitu.archive import stamps
 from inzitu.archive.stampfile import Stamps, sky_sigma
 from inzitu.errors import ParameterFault, TableFault
+from inzitu.hips import Cutouts, Status, Survey, cutouts
 from inzitu.manifest import Manifest
 
 ORIGINAL = Path(__file__).parents[2] / "../shared/data/sdss-qso/stamps.npz"
 ALADIN = Path("/usr/share/java/aladin.jar")
-ROWS = 6
+ROWS = 40
 
 
 def written(path: Path, rows: int = ROWS, **changes: np.ndarray) -> Path:
@@ -108,6 +109,46 @@ def test_overlapping_stamps_leave_each_other_alone(tmp_path: Path) -> None:
     assert abs(counts[0] - counts[1]) < 100
 
 
+@pytest.fixture(scope="module")
+def retrieved(archive: Path) -> tuple[Stamps, Cutouts]:
+    source = Stamps.read(archive.parent / "stamps.npz")
+    surveys = [Survey.open(archive / "hips" / band) for band in source.bands]
+    return source, cutouts(surveys, source.ra, source.dec, size=28, scale=source.scale)
+
+
+def test_a_cutout_taken_back_out_has_the_fluxes_of_the_stamp_that_went_in(retrieved: tuple[Stamps, Cutouts]) -> None:
+    # Each of the two interpolations only moves flux between neighbours, so within 3 arcsec fluxes stay; what is left is
+    # the noise of the pixels along the aperture's edge, a fifth of the noise of the aperture's sum.
+    source, cut = retrieved
+    y, x = np.indices((28, 28)) - 13.5
+    aperture = np.hypot(y, x) * source.scale < 3
+    before = source.images[:, :, 18:46, 18:46].transpose(0, 2, 3, 1)[:, aperture].sum(axis=1)
+    after = cut.pixels[:, aperture].sum(axis=1) * cut.area_factors
+    noise = sky_sigma(source.images) * np.sqrt(aperture.sum())
+    error = (after - before) / noise
+    assert np.abs(np.median(error, axis=0)).max() < 0.1
+    assert error.std() < 0.3
+    bright = before > 50 * noise
+    assert bright.any()
+    np.testing.assert_allclose((after / before)[bright], 1, atol=0.03)
+    assert np.median((after / before)[bright]) == pytest.approx(1, abs=2e-3)
+
+
+def test_its_pixels_are_those_of_the_stamp_but_for_the_noise_that_bilinear_weights_average_away(
+    retrieved: tuple[Stamps, Cutouts],
+) -> None:
+    # A bilinear value is a mean of four pixels with weights whose squares add to 4/9 over all phases: white noise keeps
+    # 2/3 of its sigma, and the difference to the stamp is what was lost, with neighbours mixed in: about 0.6 sigma.
+    source, cut = retrieved
+    sigma = sky_sigma(source.images)
+    before = source.images[:, :, 18:46, 18:46].transpose(0, 2, 3, 1)
+    lost = ((cut.pixels - before) / sigma[:, None, None, :]).std(axis=(1, 2))
+    assert (cut.status == Status.OK).all()
+    assert 0.5 < np.median(lost) < 0.65
+    kept = sky_sigma(cut.pixels.transpose(0, 3, 1, 2)) / sigma
+    assert np.median(kept) == pytest.approx(2 / 3, abs=0.05)
+
+
 @pytest.mark.skipif(not (ALADIN.exists() and shutil.which("java")), reason="Hipsgen (Debian's aladin) is not installed")
 @pytest.mark.parametrize("band", ["u", "z"])
 def test_cds_hipsgen_accepts_the_tree(archive: Path, band: str) -> None:
@@ -137,6 +178,6 @@ def test_a_file_that_is_no_stamp_file_says_what_it_lacks(tmp_path: Path) -> None
     (tmp_path / "text.npz").write_text("no zip")
     with pytest.raises(TableFault, match="cannot be read"):
         stamps.build(tmp_path / "text.npz", tmp_path / "out")
-    bad = written(tmp_path / "bad.npz", dec=np.array([0, 1, 2, np.nan, 4, 95.0]))
+    bad = written(tmp_path / "bad.npz", rows=6, dec=np.array([0, 1, 2, np.nan, 4, 95.0]))
     with pytest.raises(TableFault, match="row 3 and 1 more"):
         stamps.build(bad, tmp_path / "out")
