@@ -1,11 +1,12 @@
 """Model bundles: a folder that predicts without the code that trained it.
 
     model.safetensors      the parameters, members stacked
-    model.json             what the model is and was made from, and the digests of the other two
+    reference.safetensors  features of training rows, beside which a new image is familiar or strange
+    model.json             what the model is and was made from, and the digests of the others
     predictor.stablehlo    parameters and raw images to the arrays of the PDFs, for CPU and CUDA, any number of images
     card.md                the same for people
 
-Loading needs the last two and no network: the program holds normalisation, networks, the average over the symmetries
+Loading needs no network: the program holds normalisation, networks, the average over the symmetries
 and the pooling. Nothing in a bundle is executable Python.
 """
 
@@ -30,6 +31,7 @@ from safetensors.numpy import save as save_tensors
 from inzitu.learn import heads
 from inzitu.learn.bins import Histogram
 from inzitu.learn.card import card
+from inzitu.learn.familiarity import Familiar
 from inzitu.learn.mixture import Mixture
 from inzitu.learn.predict import check_shape, in_blocks, predictor, stacked
 from inzitu.learn.trained import Trained
@@ -72,7 +74,11 @@ def save(
         raise BundleError(f"{len(bands)} band names for images of {trained.input_shape[2]} bands")
     folder.mkdir(parents=True, exist_ok=True)
     tensors = _named(trained.parameters)
-    files = {"model.safetensors": save_tensors(tensors), "predictor.stablehlo": _program(trained, tensors)}
+    files = {
+        "model.safetensors": save_tensors(tensors),
+        "reference.safetensors": save_tensors({"features": np.ascontiguousarray(trained.features)}),
+        "predictor.stablehlo": _program(trained, tensors),
+    }
     about = dict(extra or {}) | _about(trained) | {"bands": list(bands), "scale": scale, "units": units}
     about |= {"digests": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}}
     files["model.json"] = (json.dumps(about, indent=1, default=str) + "\n").encode()
@@ -96,6 +102,7 @@ class Bundle:
     json: Mapping[str, Any]
     tensors: Mapping[str, np.ndarray]
     _call: Any
+    _familiar: Familiar
 
     @property
     def components(self) -> int:
@@ -145,6 +152,12 @@ class Bundle:
             case heads.MixtureHead() as head:
                 return Mixture(found["weights"], found["means"], found["sigmas"], head.lower)
 
+    def ood(
+        self, images: Float[np.ndarray, "n y x band"], scalars: Mapping[str, np.ndarray] | None = None
+    ) -> Float[np.ndarray, " n"]:
+        """Say how strange each image is to the model: 0 to 1, near 1 stranger than nearly all training rows."""
+        return self._familiar.strangeness(self.arrays(images, scalars)["features"])
+
 
 def load(folder: Path) -> Bundle:
     """Load a bundle.
@@ -170,7 +183,8 @@ def load(folder: Path) -> Bundle:
             f"{folder / 'predictor.stablehlo'} was written with JAX {about['versions']['jax']} and cannot be read by "
             f"{version('jax')}"
         ) from fault
-    return Bundle(about, load_tensors(content["model.safetensors"]), jax.jit(program.call))
+    familiar = Familiar(load_tensors(content["reference.safetensors"])["features"])
+    return Bundle(about, load_tensors(content["model.safetensors"]), jax.jit(program.call), familiar)
 
 
 def _read(path: Path) -> bytes:

@@ -111,6 +111,14 @@ def predict(
     return distribution(found, trained.recipe.head)
 
 
+def features(
+    trained: Trained, images: Float[np.ndarray, "n y x band"], scalars: Float[np.ndarray, "n s"]
+) -> Float[np.ndarray, "n f"]:
+    """Give what the last layers see of each image, all members side by side, averaged over the 8 symmetries."""
+    function = jax.jit(predictor(trained))
+    return in_blocks(lambda block, own: function(trained.parameters, block, own), images, scalars)["features"]
+
+
 def distribution(found: Mapping[str, np.ndarray], head: str) -> Mixture | Histogram:
     """Give the distribution of arrays by name, without the features."""
     parsed = parse_head(head)

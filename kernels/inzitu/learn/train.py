@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -22,7 +22,9 @@ from inzitu.learn import networks
 from inzitu.learn.checkpoints import Checkpoints
 from inzitu.learn.dataset import Dataset, batches, check, digest, padded
 from inzitu.learn.diagnosis import TrainingError, explained
+from inzitu.learn.familiarity import MOST_ROWS
 from inzitu.learn.images import Normalisation
+from inzitu.learn.predict import features
 from inzitu.learn.recipe import Recipe
 from inzitu.learn.split import Part
 from inzitu.learn.step import MOST_STEPS, Program, State
@@ -111,7 +113,7 @@ def train(
     store = _opened(checkpoints, recipe.digest() + digest(images, labels, split, columns))
     loop = _Loop(program, training, held, rows[Part.TRAIN], report or (lambda _: None))
     state, history = loop.run(state, store, checkpoint_seconds)
-    return Trained(
+    trained = Trained(
         recipe=recipe,
         input_shape=images.shape[1:],
         normalisation=normalisation,
@@ -120,8 +122,11 @@ def train(
         rows={part.name.lower(): len(rows[part]) for part in Part},
         split_digest=digest(split),
         validation_crps=float(jnp.mean(state.best_crps)),
+        features=np.zeros((0, 0), np.float32),
         history=tuple(history),
     )
+    some = rows[Part.TRAIN][:: -(-len(rows[Part.TRAIN]) // MOST_ROWS)]
+    return replace(trained, features=features(trained, images[some], columns[some]))
 
 
 @dataclass(frozen=True, slots=True)
