@@ -1,0 +1,130 @@
+"""Cutouts to files: sets larger than memory, cut group by group, resumed where they stopped."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from inzitu.archive.unfinished import UNDONE, Unfinished
+from inzitu.errors import ParameterFault
+from inzitu.hips import Status, Survey, TileError, cutouts, groups
+
+GROUP_BYTES = 64 << 20
+"""Most bytes of a group's pixels."""
+SUFFIXES = (".npz", ".npy", ".zarr")
+
+type Progress = Callable[[int, int], None]
+"""Called with the rows done and the rows in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What came of it."""
+
+    rows: int
+    statuses: dict[str, int]
+    """Rows by their status, the worst of their bands."""
+    resumed: int
+    """Rows that an earlier run had cut."""
+    tiles: int
+    bytes_read: int
+    errors: tuple[str, ...] = field(repr=False)
+    """A message for each tile that could not be used."""
+
+
+def cut_to_file(
+    surveys: Sequence[Survey],
+    ra: Float[np.ndarray, " n"],
+    dec: Float[np.ndarray, " n"],
+    out: str | Path,
+    *,
+    size: int,
+    scale: float,
+    resampling: str = "bilinear",
+    threads: int = 2,
+    progress: Progress | None = None,
+) -> Summary:
+    """Cut stamps out of surveys into a file.
+
+    Parameters
+    ----------
+    surveys
+        One a band, in the order of the output.
+    ra, dec
+        Centres, ICRS [deg].
+    out
+        `.npz` (pixels [n, y, x, band], status [n], and more), `.npy` (the pixels; the rest goes to `<out>.rows.npz`) or
+        `.zarr` (a group with the same arrays, compressed).
+    size, scale
+        Of the stamps [pixel], [arcsec].
+    resampling
+        "nearest", "bilinear" or "area".
+    threads
+        That cut groups of rows side by side.
+    progress
+        Called after each group.
+
+    Raises
+    ------
+    ParameterFault
+        The output's name has another ending, or an unfinished run of another request is in its place.
+    ValueError
+        A parameter is out of its limits.
+    OSError
+        The disk has no room for the output.
+    """
+    out = Path(out)
+    if out.suffix not in SUFFIXES:
+        raise ParameterFault(f"{out.name} must end in one of {', '.join(SUFFIXES)}.")
+    positions = hashlib.sha256(np.stack([ra, dec]).astype("<f8").tobytes()).hexdigest()
+    request = {"surveys": [survey.uri for survey in surveys], "positions": positions, "rows": len(ra)}
+    request |= {"size": size, "scale": scale, "resampling": resampling}
+    part = Unfinished.open(out.with_name(out.name + ".part"), request, (len(ra), size, size, len(surveys)))
+    undone = np.flatnonzero((part.status == UNDONE).any(axis=1))
+    most = max(1, min(1024, GROUP_BYTES // (4 * size * size * len(surveys))))
+    parts = [undone[rows] for rows in groups(surveys, ra[undone], dec[undone], size=size, scale=scale, most=most)]
+    parts.append(np.setdiff1d(undone, np.concatenate([*parts, np.empty(0, np.int64)])))  # those that are nowhere
+
+    def cut(rows: Integer[np.ndarray, " m"]) -> _Account:
+        stamps = cutouts(surveys, ra[rows], dec[rows], size=size, scale=scale, resampling=resampling, digests=False)
+        part.store(rows, stamps)
+        return _Account(len(rows), len(stamps.tiles), sum(tile.bytes for tile in stamps.tiles), stamps.errors)
+
+    accounts, done = [], len(ra) - len(undone)
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for future in as_completed([pool.submit(cut, rows) for rows in parts if len(rows)]):
+                accounts.append(account := future.result())
+                done += account.rows
+                if progress:
+                    progress(done, len(ra))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    worst = part.status.max(axis=1)
+    part.finish(out, ra, dec)
+    return Summary(
+        rows=len(ra),
+        statuses={Status(value).word: count for value, count in sorted(Counter(worst.tolist()).items())},
+        resumed=len(ra) - len(undone),
+        tiles=sum(account.tiles for account in accounts),
+        bytes_read=sum(account.bytes_read for account in accounts),
+        errors=tuple({error.uri: str(error) for account in accounts for error in account.errors}.values()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """What cutting a group took."""
+
+    rows: int
+    tiles: int
+    bytes_read: int
+    errors: tuple[TileError, ...]
