@@ -338,10 +338,10 @@ def _printable(text: str) -> str:
 
 
 def _literal(value: Value) -> object:
-    """Return a value as PROV can hold it in all formats: lists as JSON text, numbers that are none as their name."""
+    """Return a value as PROV can hold it: lists as JSON text, and NaN as text, since it would not equal itself."""
     if value is None or isinstance(value, tuple):
         return json.dumps(value)
-    return value
+    return "NaN" if value != value else value
 
 
 def _value_type(value: Value) -> str:
