@@ -7,27 +7,24 @@ than that site could do itself. `inzitu serve` runs the app; a data centre may m
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.staticfiles import StaticFiles
 
-from inzitu.web import faults, jobs, pages
+from inzitu.web import artefacts, faults, jobs, pages, provenance, tap
 from inzitu.web.deployment import open_deployment
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator
 
-    from inzitu.jobs.job import Job, Result
-    from inzitu.jobs.threads import Interrupt
     from inzitu.manifest import Manifest
-    from inzitu.web.deployment import Deployment, ExecuteQuery
+    from inzitu.web.deployment import Deployment
 
 _SWEEP_SECONDS = 60.0
 _log = logging.getLogger(__name__)
@@ -38,7 +35,7 @@ def create_app(manifest: Manifest) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with open_deployment(manifest, _later) as deployment:
+        with open_deployment(manifest, tap.execute) as deployment:
             app.state.deployment = deployment
             sweeper = asyncio.create_task(_sweep(deployment))
             try:
@@ -49,12 +46,12 @@ def create_app(manifest: Manifest) -> FastAPI:
     app = FastAPI(
         title=manifest.title, version=metadata.version("inzitu"), lifespan=lifespan, docs_url=None, redoc_url=None
     )
-    for router in (pages.router, jobs.router, jobs.queries, *_others()):
+    for router in (pages.router, jobs.router, jobs.queries, tap.router, provenance.router, artefacts.router):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+    faults.install(app)
     # Firefly and Aladin Lite ask from the user's browser; there are no credentials to protect.
     app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], expose_headers=["Link", "Location"])
-    faults.install(app)
     return app
 
 
@@ -69,14 +66,3 @@ async def _sweep(deployment: Deployment) -> None:
                 # The next minute may be better; the service goes on meanwhile.
                 _log.exception("Expired jobs could not be swept")
         await asyncio.sleep(_SWEEP_SECONDS)
-
-
-def _others() -> Iterator[APIRouter]:
-    for name in ("tap", "provenance", "artefacts"):
-        with suppress(ModuleNotFoundError):
-            yield importlib.import_module(f"inzitu.web.{name}").router
-
-
-def _later(deployment: Deployment, job: Job, on_interrupt: Callable[[Interrupt], None]) -> Sequence[Result]:
-    execute: ExecuteQuery = importlib.import_module("inzitu.web.tap").execute
-    return execute(deployment, job, on_interrupt)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from fastapi import Response
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 from starlette.exceptions import HTTPException
@@ -25,7 +25,8 @@ from inzitu.vo.votable import error_document
 from inzitu.web.rendering import render
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI, Request
+    from fastapi import FastAPI
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from inzitu.jobs.job import Failure
 
@@ -35,8 +36,43 @@ _RETRY_SECONDS = "5"
 
 def install(app: FastAPI) -> None:
     """Have every exception of the app's handlers answered."""
-    for kind in (Fault, ValueError, OSError, MemoryError, RequestValidationError, HTTPException, Exception):
-        app.add_exception_handler(kind, _answer)
+    for kind in (RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, _handler)
+    app.add_middleware(_FaultMiddleware)
+
+
+class _FaultMiddleware:
+    """Answers what a handler raises.
+
+    Not an exception handler of the framework: for `Exception` those raise it once more after the answer, and the
+    server then drops the connection.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except Exception as error:
+            if begun:
+                # Half of the answer is out: only a broken connection can say now that it is not whole.
+                raise
+            await _answer(Request(scope, receive), error)(scope, receive, send)
+
+
+async def _handler(request: Request, error: Exception) -> Response:
+    return _answer(request, error)
 
 
 def fault_of(failure: Failure) -> Fault:

@@ -32,6 +32,7 @@ def render(request: Request, template: str, *, status: int = 200, **values: Any)
         base=request.scope.get("root_path", ""),
         address=address,
         version=metadata.version("inzitu"),
+        status=status,
         **values,
     )
     return HTMLResponse(content, status_code=status)

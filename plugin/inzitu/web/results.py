@@ -85,10 +85,19 @@ def _file(deployment: Deployment, job: Job, result: Result, path: Path, headers:
     if not path.is_file():
         raise _gone(job, result)
     suffix = _SUFFIXES.get(result.media_type) or mimetypes.guess_extension(result.media_type.partition(";")[0]) or ""
-    headers = {"content-disposition": f'inline; filename="{result.id}{suffix}"'} | headers
+    shown = "inline" if result.media_type.partition(";")[0] in _SHOWN else "attachment"
+    disposition = {
+        "content-disposition": f'{shown}; filename="{result.id}{suffix}"',
+        "x-content-type-options": "nosniff",
+    }
     sent = deployment.jobs.store.sent
-    return CountedFile(path, lambda size: sent(job.id, size), media_type=result.media_type, headers=headers)
+    return CountedFile(
+        path, lambda size: sent(job.id, size), media_type=result.media_type, headers=disposition | headers
+    )
 
+
+_SHOWN = frozenset({"text/plain", "application/json", "image/png", "application/x-votable+xml"})
+"""What a browser may show; it saves the rest, which comes from users and could be a page with a script."""
 
 _SUFFIXES = {"application/vnd.apache.parquet": ".parquet", "application/x-votable+xml": ".vot"}
 
