@@ -43,6 +43,19 @@ class Coverage:
         return cls(read_moc(Path(path)))
 
     @classmethod
+    def from_text(cls, text: str) -> Coverage:
+        """Read a MOC in ASCII from text: '5/1-4,9 6/100'.
+
+        Raises
+        ------
+        ValueError
+            It is no MOC.
+        """
+        from inzitu.sky.mocs import moc_of_text
+
+        return cls(moc_of_text(text))
+
+    @classmethod
     def from_cells(cls, order: int, cells: UInt64[np.ndarray, " n"]) -> Coverage:
         """Make a coverage of nested HEALPix cells of one order."""
         from mocpy import MOC

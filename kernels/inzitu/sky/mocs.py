@@ -32,7 +32,7 @@ def read_moc(path: Path) -> MOC:
             case b"{":
                 return _from_json(content)
             case _:
-                return _from_ascii(content)
+                return moc_of_text(content.decode("ascii"))
     except (ValueError, OSError, KeyError, IndexError) as error:
         raise ValueError(
             f"{path.name} is no MOC that can be read: {error}. Give one in FITS, ASCII or JSON, in ICRS."
@@ -59,10 +59,16 @@ def _from_json(content: bytes) -> MOC:
     return MOC.from_json(orders)
 
 
-def _from_ascii(content: bytes) -> MOC:
-    text = content.decode("ascii")
+def moc_of_text(text: str) -> MOC:
+    """Read a MOC in ASCII.
+
+    Raises
+    ------
+    ValueError
+        It is none, or names cells that do not exist.
+    """
     if not ASCII_MOC.fullmatch(text):
-        raise ValueError("it is neither FITS nor JSON nor text like '5/1-4,9 6/100'")
+        raise ValueError(f"{text[:40]!r} is neither FITS nor JSON nor text like '5/1-4,9 6/100'")
     cells = 0
     for order, low, high in re.findall(r"(\d+)/|(\d+)(?:-(\d+))?", text):
         if order:

@@ -1,0 +1,1 @@
+"""Measurements of the parts, each beside its peers; see `python -m benchmarks`."""

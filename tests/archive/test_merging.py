@@ -1,0 +1,84 @@
+"""De-duplication by rule: who is kept, and what becomes of the others."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inzitu.archive.merging import Verdict, merge
+
+
+def same_place(n: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.full(n, 150.0), np.full(n, 2.0)
+
+
+def test_agreeing_rows_merge_into_the_first() -> None:
+    merged = merge(*same_place(3), np.array([3.0, 3.01, 2.99]), radius=1.5)
+    assert merged.kept.tolist() == [0, 0, 0]
+    assert merged.verdict.tolist() == [Verdict.KEPT, Verdict.MERGED, Verdict.MERGED]
+    assert merged.trusted.tolist() == [0]
+
+
+def test_disagreeing_rows_without_a_rule_are_disputed_and_not_trusted() -> None:
+    merged = merge(*same_place(2), np.array([0.5, 3.0]), radius=1.5)
+    assert merged.verdict.tolist() == [Verdict.DISPUTED, Verdict.DISPUTES]
+    assert merged.trusted.tolist() == []
+
+
+def test_the_better_quality_is_kept_and_overrules() -> None:
+    merged = merge(*same_place(3), np.array([0.5, 3.0, 3.01]), radius=1.5, quality=np.array([2.0, 4.0, np.nan]))
+    assert merged.kept.tolist() == [1, 1, 1]
+    assert merged.verdict.tolist() == [Verdict.OVERRULED, Verdict.KEPT_BY_QUALITY, Verdict.MERGED]
+    assert merged.trusted.tolist() == [1]
+
+
+def test_of_equal_quality_the_survey_named_first_is_kept() -> None:
+    surveys = np.array(["2dF", "SDSS", "elsewhere"])
+    merged = merge(*same_place(3), np.array([0.5, 3.0, 1.0]), radius=1.5, survey=surveys, priority=["SDSS", "2dF"])
+    assert merged.kept.tolist() == [1, 1, 1]
+    assert merged.verdict.tolist() == [Verdict.OVERRULED, Verdict.KEPT_BY_SURVEY, Verdict.OVERRULED]
+
+
+def test_one_dispute_is_enough_whatever_else_was_settled() -> None:
+    merged = merge(*same_place(3), np.array([3.0, 0.5, 1.0]), radius=1.5, quality=np.array([4.0, 4.0, 1.0]))
+    assert merged.verdict.tolist() == [Verdict.DISPUTED, Verdict.DISPUTES, Verdict.OVERRULED]
+
+
+def test_a_row_without_redshift_is_kept_only_where_no_other_has_one() -> None:
+    merged = merge(*same_place(2), np.array([np.nan, 3.0]), radius=1.5, quality=np.array([9.0, 1.0]))
+    assert merged.kept.tolist() == [1, 1]
+    assert merged.verdict.tolist() == [Verdict.OVERRULED, Verdict.KEPT]
+
+
+def test_agreement_grows_with_one_plus_z() -> None:
+    z = np.array([3.0, 3.035])
+    assert merge(*same_place(2), z, radius=1.5).verdict[1] == Verdict.MERGED
+    assert merge(*same_place(2), z, radius=1.5, agreement=0.005).verdict[1] == Verdict.DISPUTES
+
+
+def test_rows_apart_or_without_position_are_alone() -> None:
+    ra, dec = np.array([10.0, 20.0, np.nan, np.nan]), np.array([0.0, 0.0, np.nan, np.nan])
+    assert merge(ra, dec, np.ones(4), radius=1.5).verdict.tolist() == [Verdict.ALONE] * 4
+
+
+def test_columns_of_different_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="one length"):
+        merge(*same_place(2), np.ones(2), radius=1.5, quality=np.ones(3))
+
+
+def test_an_empty_list_has_no_objects() -> None:
+    assert len(merge(np.empty(0), np.empty(0), np.empty(0), radius=1.5).trusted) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_every_object_keeps_one_row_and_the_choice_does_not_depend_on_the_order(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = 60
+    ra, z, quality = rng.integers(0, 20, n) * 1.0, rng.choice([0.5, 1.0, 3.0], n), rng.permutation(n) * 1.0
+    merged = merge(ra, np.zeros(n), z, radius=1.5, quality=quality)
+    assert len(merged.trusted) == len(np.unique(ra))
+    shuffled = rng.permutation(n)
+    again = merge(ra[shuffled], np.zeros(n), z[shuffled], radius=1.5, quality=quality[shuffled])
+    assert set(shuffled[again.trusted]) == set(merged.trusted)
+    assert np.array_equal(quality[merged.trusted], [quality[ra == ra[row]].max() for row in merged.trusted])
