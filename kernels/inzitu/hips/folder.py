@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from inzitu.hips.tiles import TileError
+from inzitu.hips.tiles import Handle, TileError
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,14 @@ class Folder:
 
     root: str
     uri: str
+    parallel: int = 1
 
     @classmethod
     def at(cls, path: Path) -> Folder:
         """Return the files under an absolute path."""
         return cls(str(path), path.as_uri())
 
-    def open(self, path: str) -> FileHandle | None:
+    def open(self, path: str, *, whole: bool = False) -> Handle | None:
         """Open a file of the HiPS; None if there is none of that name."""
         name = f"{self.root}/{path}"
         try:
@@ -58,6 +59,10 @@ class Folder:
             return os.stat(f"{self.root}/{path}").st_size  # noqa: PTH116  a Path for each of a million tiles is slow
         except OSError:
             return None
+
+    def edition(self, name: str) -> Folder:
+        """Return the same files: what is on disk is always the present edition."""
+        return self
 
     def tiles(self, order: int) -> list[int]:
         """Return the numbers of the FITS tiles of an order."""

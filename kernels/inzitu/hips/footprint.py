@@ -25,7 +25,7 @@ def coverage_of(survey: Survey) -> Coverage:
     ValueError
         It has no `Moc.fits` and its tiles cannot be listed, or lie in another frame than ICRS.
     """
-    handle = survey.place.open("Moc.fits")
+    handle = survey.place.open("Moc.fits", whole=True)
     if handle is None:
         return coverage_from_tiles(survey)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,21 +42,18 @@ class Reader:
     def sources(self, plan: Plan, band: int) -> Sources:
         """Return where the pixels of a plan's tiles are in memory, for one survey."""
         sources = Sources.empty(len(plan.tiles))
-        for slot, (npix, (first, last)) in enumerate(zip(plan.tiles.tolist(), plan.rows.tolist(), strict=True)):
-            try:
-                tile = self._tile(band, npix)
-                if tile is None:
-                    continue
-                tile.need(first, last)
-            except TileError as error:
-                self.errors[band, npix] = error
+        rows = dict(zip(plan.tiles.tolist(), plan.rows.tolist(), strict=True))
+        self._have(band, rows)
+        for slot, npix in enumerate(rows):
+            key = band, npix
+            if key in self.errors:
                 sources.bitpix[slot] = FAILED
-                continue
-            layout = tile.layout
-            sources.address[slot], sources.bitpix[slot] = tile.address, layout.bitpix
-            sources.scale[slot], sources.zero[slot] = layout.scale, layout.zero
-            if layout.blank is not None:
-                sources.blank[slot] = layout.blank
+            elif tile := self._tiles[key]:
+                layout = tile.layout
+                sources.address[slot], sources.bitpix[slot] = tile.address, layout.bitpix
+                sources.scale[slot], sources.zero[slot] = layout.scale, layout.zero
+                if layout.blank is not None:
+                    sources.blank[slot] = layout.blank
         return sources
 
     def trim(self) -> None:
@@ -69,15 +67,36 @@ class Reader:
             self._close(key)
         return tuple(self._reads[key] for key in sorted(self._reads))
 
-    def _tile(self, band: int, npix: int) -> Tile | None:
+    def _have(self, band: int, rows: dict[int, list[int]]) -> None:
+        """Have these rows of these tiles in memory, or know why not."""
+        many = self.surveys[band].place.parallel
+        if many == 1:
+            found = [self._opened(band, npix, *span) for npix, span in rows.items()]
+        else:
+            with ThreadPoolExecutor(many) as pool:
+                found = list(pool.map(lambda item: self._opened(band, item[0], *item[1]), rows.items()))
+        for npix, tile in zip(rows, found, strict=True):
+            self._tiles.pop((band, npix), None)
+            if isinstance(tile, TileError):
+                self.errors[band, npix] = tile
+            else:
+                self._tiles[band, npix] = tile  # now among the youngest
+
+    def _opened(self, band: int, npix: int, first: int, last: int) -> Tile | TileError | None:
+        """Return a tile with some rows in memory, None if there is none, or what is wrong with it."""
         key = band, npix
         if key in self.errors:
-            raise self.errors[key]
-        if key in self._tiles:
-            tile = self._tiles[key] = self._tiles.pop(key)  # now the youngest
-            return tile
-        known = self._reads.get(key)
-        tile = self._tiles[key] = self.surveys[band].tile(npix, digest=self.digests and known is None)
+            return self.errors[key]
+        tile = self._tiles.get(key)
+        try:
+            if key not in self._tiles:
+                tile = self.surveys[band].tile(npix, digest=self.digests and key not in self._reads)
+            if tile:
+                tile.need(first, last)
+        except TileError as error:
+            if tile:
+                tile.close()
+            return error
         return tile
 
     def _close(self, key: tuple[int, int]) -> None:

@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int8, Integer
 
+from inzitu.hips.cache import Cache, user_cache
 from inzitu.hips.folder import Folder
 from inzitu.hips.projection import Numbers
 from inzitu.hips.properties import Properties
@@ -28,11 +29,21 @@ class Place(Protocol):
     def uri(self) -> str:
         """Its base, as a URI."""
 
-    def open(self, path: str) -> Handle | None:
-        """Open a file of the HiPS; None if there is none of that name; raise `TileError` if it cannot be opened."""
+    @property
+    def parallel(self) -> int:
+        """How many files are worth opening at a time."""
+
+    def open(self, path: str, *, whole: bool = False) -> Handle | None:
+        """Open a file of the HiPS; None if there is none of that name; raise `TileError` if it cannot be opened.
+
+        `whole` says that all of it will be read.
+        """
 
     def size(self, path: str) -> int | None:
         """Return the bytes of a file; None if there is none of that name."""
+
+    def edition(self, name: str) -> Place:
+        """Return the same files, known to be of an edition."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +57,15 @@ class Survey:
     stated: Properties
 
     @classmethod
-    def open(cls, path_or_url: str | Path) -> Survey:
+    def open(cls, path_or_url: str | Path, *, cache: Path | None = None) -> Survey:
         """Open a HiPS.
 
         Parameters
         ----------
         path_or_url
             Its folder, or its http(s) base.
+        cache
+            Folder for remote tiles; None for the user's cache. It is bounded.
 
         Raises
         ------
@@ -61,7 +74,7 @@ class Survey:
         OSError
             It cannot be read.
         """
-        place = _place(str(path_or_url))
+        place = _place(str(path_or_url), cache)
         text = _content(place, "properties")
         if text is None:
             raise ValueError(f"{path_or_url} is no HiPS: it has no file called properties.")
@@ -75,7 +88,7 @@ class Survey:
         if isinstance(place, Folder) and (deepest := place.deepest()) != stated.order:
             found = "it has no FITS tiles" if deepest is None else f"its deepest FITS tiles are in Norder{deepest}"
             raise ValueError(f"{path_or_url} states hips_order {stated.order}, but {found}; correct its properties.")
-        return cls(place, stated)
+        return cls(place.edition(stated.stated.get("hips_release_date", "")), stated)
 
     @property
     def uri(self) -> str:
@@ -120,7 +133,7 @@ class Survey:
     def tile(self, npix: int, *, digest: bool) -> Tile | None:
         """Open a tile; None if there is none; raise `TileError` if it cannot be used."""
         path = tile_path(self.order, npix)
-        handle = self.place.open(path)
+        handle = self.place.open(path, whole=digest)
         if handle is None:
             return None
         try:
@@ -154,11 +167,11 @@ class Survey:
         return cut.pixels[..., 0], cut.status[:, 0]
 
 
-def _place(location: str) -> Place:
+def _place(location: str, cache: Path | None) -> Place:
     if location.startswith(("http://", "https://")):
         from inzitu.hips.remote import Remote
 
-        return Remote.at(location)
+        return Remote.at(location, cache=Cache(cache or user_cache()))
     path = Path(location.removeprefix("file://")).expanduser().resolve()
     if not path.is_dir():
         raise ValueError(f"{location} is no HiPS: there is no such folder.")
@@ -167,7 +180,7 @@ def _place(location: str) -> Place:
 
 def _content(place: Place, path: str) -> bytes | None:
     """Return the content of a small file of a HiPS; None if there is none."""
-    handle = place.open(path)
+    handle = place.open(path, whole=True)
     if handle is None:
         return None
     try:
