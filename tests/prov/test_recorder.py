@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -129,17 +130,17 @@ def test_the_record_goes_with_the_callers_transaction(recorder: Recorder, engine
     assert recorder.sweep() == [made["log"].id]
 
 
-def test_a_full_database_is_a_full_disk(recorder: Recorder, engine: sa.Engine, write: Write) -> None:
+def test_a_full_database_is_a_full_disk(recorder: Recorder, sqlite: sa.Engine, write: Write) -> None:
     def limited(connection: object, record: object) -> None:
         connection.execute("PRAGMA max_page_count = 1")  # type: ignore[attr-defined]
 
-    engine.dispose()
-    sa.event.listen(engine, "connect", limited)
+    sqlite.dispose()
+    sa.event.listen(sqlite, "connect", limited)
     facts = replace(activity(), description="x" * 1_000_000)
     with pytest.raises(OSError, match="No room") as caught:
         recorder.record(facts, {"log": product(write("log", "line"))})
     assert caught.value.errno == errno.ENOSPC
-    assert count(engine, schema.activities) == 0
+    assert count(sqlite, schema.activities) == 0
 
 
 @pytest.mark.parametrize(
@@ -192,7 +193,7 @@ for n in range(10_000):
 """
 
 
-def test_a_killed_writer_leaves_no_row_without_content(recorder: Recorder, engine: sa.Engine, tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_no_row_without_content(recorder: Recorder, sqlite: sa.Engine, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     for milliseconds in (30, 60, 90):
         writer = subprocess.Popen(
@@ -205,14 +206,33 @@ def test_a_killed_writer_leaves_no_row_without_content(recorder: Recorder, engin
         writer.send_signal(signal.SIGKILL)
         writer.wait()
         writer.stdout.close()
-    with engine.connect() as connection:
+    with sqlite.connect() as connection:
         ids = list(connection.scalars(sa.select(schema.artefacts.c.id)))
     assert ids
     assert all(digest(recorder.store.path(id)) == id for id in ids)
-    assert count(engine, schema.made) == count(engine, schema.activities)
+    assert count(sqlite, schema.made) == count(sqlite, schema.activities)
 
 
 def test_activities_name_their_agent(recorder: Recorder, write: Write) -> None:
     facts: Activity = activity()
     recorder.record(facts, {"log": product(write("log", "line"))})
     assert recorder.activity(facts.id).agent == HOST
+
+
+def test_what_a_job_has_found_or_made_stays_until_it_is_released(recorder: Recorder, write: Write) -> None:
+    def work(worker: int) -> list[str]:
+        lost = []
+        for turn in range(6):
+            job, facts = f"{worker}-{turn}", activity()
+            made = recorder.found(facts.key, job=job)
+            if made is None:
+                made = recorder.record(facts, {"log": product(write(f"{job}.log", "line"))}, job=job)
+            id = made["log"].id
+            if recorder.destroyed(id) or not recorder.store.contains(id):
+                lost.append(job)
+            recorder.release(job)
+            recorder.sweep()
+        return lost
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(work, range(4))) == [[]] * 4

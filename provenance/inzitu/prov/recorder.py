@@ -190,8 +190,9 @@ class Recorder(History):
     def _add_artefacts(self, connection: sa.Connection, artefacts: list[Artefact]) -> None:
         now, table = self.clock(), schema.artefacts
         schema.insert_absent(connection, table, (schema.artefact_row(artefact, now) for artefact in artefacts))
-        again = table.c.id.in_([artefact.id for artefact in artefacts]) & table.c.destroyed.is_not(None)
-        connection.execute(table.update().where(again).values(destroyed=None))
+        # All rows, so that a release of the same artefacts waits until this transaction has ended.
+        ids = [artefact.id for artefact in artefacts]
+        connection.execute(table.update().where(table.c.id.in_(ids)).values(destroyed=None))
 
     def _attribute(self, connection: sa.Connection, ids: Iterable[str], agent: Agent) -> None:
         schema.insert_absent(connection, schema.agents, [schema.agent_row(agent)])
