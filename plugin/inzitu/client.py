@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from xml.etree.ElementTree import Element  # for the type alone; parsing is defusedxml's
 
 import httpx
@@ -78,6 +78,16 @@ class Service:
         self.url = url.rstrip("/")
         self.bytes_received = 0
         self._http = httpx.Client(timeout=90.0, follow_redirects=True, event_hooks={"response": [self._count]})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
 
     def _count(self, response: httpx.Response) -> None:
         response.read()

@@ -107,7 +107,7 @@ def reproduce(folder: Path, surveys: list[str], rows: Table) -> dict[str, bool]:
 
     bundle = bundles.load(folder)
     ra, dec = (np.asarray(rows[name], dtype=float) for name in ("ra", "dec"))
-    geometry = {"size": bundle.json["size"], "scale": bundle.json["scale"]}
+    geometry = {"size": bundle.json["input_shape"][0], "scale": bundle.json["scale"]}
     stamps = cutouts([Survey.open(survey) for survey in surveys], ra, dec, **geometry)
     mixture = bundle.predict(stamps.pixels)
     close = all(
@@ -117,11 +117,11 @@ def reproduce(folder: Path, surveys: list[str], rows: Table) -> dict[str, bool]:
     return {"the bundle gives the served predictions to 1e-5": close}
 
 
-def fetch_provenance(service: Service, artefact: str, folder: Path) -> dict[str, bool]:
-    """Fetch the provenance of the predictions as PROV-JSON and PROV-N; the prov library must read both as one."""
+def fetch_provenance(service: Service, job: str, folder: Path) -> dict[str, bool]:
+    """Fetch the provenance of all that the job made as PROV-JSON and PROV-N; the prov library must read both as one."""
     texts, documents = {}, {}
     for name, ending in (("json", "json"), ("provn", "provn")):
-        asked = {"ID": artefact, "DEPTH": "ALL", "RESPONSEFORMAT": {"json": "PROV-JSON", "provn": "PROV-N"}[name]}
+        asked = {"ID": job, "DEPTH": "ALL", "RESPONSEFORMAT": {"json": "PROV-JSON", "provn": "PROV-N"}[name]}
         texts[name] = service.request("GET", "/provenance", params=asked).text
         (folder / f"provenance.{ending}").write_text(texts[name], encoding="utf-8")
         documents[name] = ProvDocument.deserialize(content=texts[name], format=name)

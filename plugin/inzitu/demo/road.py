@@ -92,15 +92,15 @@ def _played(directory: Path, manifest: Path, running: RunningService) -> dict[st
     crps_by_adql, more = questions.ask_functions(tap, table, rows, blind)
     checks |= more
     measured = _measured(directory, rows, known, blind)
-    model, predictions = str(rows["model_id"][0]), job.results["predictions"].rpartition("/")[2]
+    model = str(rows["model_id"][0])
     checks |= questions.fetch_bundle(service, model, directory / "model")
-    checks |= questions.fetch_provenance(service, predictions, directory)
+    checks |= questions.fetch_provenance(service, job.id, directory)
     checks |= questions.pictures(service, job, directory)
     checks["the web process never loads JAX"] = questions.never_loads_jax(running.port)
     sent = service.bytes_received + session.bytes_received
     surveys = [entry.hips for entry in Manifest.load(manifest).archive.surveys]
     checks |= questions.reproduce(directory / "model", surveys, rows)
-    checks["inzitu verify: every link of the chain holds"] = _verifies(manifest, predictions)
+    checks["inzitu verify: every link of the chain holds"] = _verifies(manifest, job.id)
     checks |= {
         "CRPS by ADQL is the CRPS by quadrature": bool(np.isclose(crps_by_adql, measured["crps"], atol=1e-3)),
         "CRPS below the neighbours'": measured["crps"] < measured["crps_neighbours"],
@@ -167,9 +167,9 @@ def _measured(directory: Path, rows: Table, known: Quasars, blind: Quasars) -> d
     return {"crps": mean_crps, **baselines(known, blind), **point_measures(median, blind.z)}
 
 
-def _verifies(manifest: Path, artefact: str) -> bool:
+def _verifies(manifest: Path, job: str) -> bool:
     """Run ``inzitu verify`` as the operator would."""
-    arguments = [sys.executable, "-m", "inzitu.cli", "verify", artefact, "--manifest", str(manifest)]
+    arguments = [sys.executable, "-m", "inzitu.cli", "verify", job, "--manifest", str(manifest)]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         ERR.print(done.stdout + done.stderr)

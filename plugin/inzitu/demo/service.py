@@ -72,13 +72,12 @@ class RunningService:
             self._processes.append(subprocess.Popen(arguments, stdout=log, stderr=log))
 
     def _wait_until_up(self) -> None:
-        service = Service(self.url)
         deadline = time.monotonic() + _SECONDS_TO_START
         while time.monotonic() < deadline:
             for process in self._processes:
                 if process.poll() is not None:
                     raise ServiceFault(f"A process of the service ended at once; {self.logs} holds its log.")
-            with contextlib.suppress(ServiceFault):
+            with contextlib.suppress(ServiceFault), Service(self.url) as service:
                 service.request("GET", "/tap/availability")
                 return
             time.sleep(0.2)

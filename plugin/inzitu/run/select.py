@@ -163,7 +163,8 @@ def _table(
             "z": pa.array(rows.z, from_pandas=True),
             "match_id": taken[identifier].cast(pa.string()),
             "match_separation": pa.array(separation, from_pandas=True),
-            **{name: taken[name].cast(pa.float64()) for name in magnitudes},
+            # A band may be called z: its magnitude must not take the place of the redshift.
+            **{f"mag_{name}": taken[name].cast(pa.float64()) for name in magnitudes},
             "status": pa.array(status, pa.string()),
             "flags": pa.array(flags, pa.string()),
             "cell": pa.array(cells, mask=~valid),
