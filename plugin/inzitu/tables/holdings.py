@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ from inzitu.tables.published import PublishedTable, PublishedTables
 from inzitu.vo.fields import Field, field_of
 
 CELL_COLUMN = "_healpix_29"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +78,17 @@ class Holdings:
         self._known: dict[str, Table] = {}
 
     def tables(self) -> list[Table]:
-        """Return all tables that there are now."""
-        catalogue = self._archive_table()
-        predictions = [self._prediction_table(table) for table in self._published.tables()]
-        return [catalogue, *predictions] if catalogue else predictions
+        """Return all tables that there are now; one whose file is lost or broken is left out and said in the log."""
+        found = [self._readable(self._archive_table)]
+        found += [self._readable(partial(self._prediction_table, table)) for table in self._published.tables()]
+        return [table for table in found if table is not None]
+
+    def _readable(self, table: Callable[[], Table | None]) -> Table | None:
+        try:
+            return table()
+        except (ArchiveFault, OSError) as error:
+            _log.warning("A table cannot be queried: %s", error)
+            return None
 
     def _archive_table(self) -> Table | None:
         """Return the catalogue; None where it is in a format that cannot be queried in place."""

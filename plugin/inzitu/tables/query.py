@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +21,8 @@ import pyarrow as pa
 from inzitu.errors import ArchiveFault, BusyFault, Fault, LimitFault, QueryFault, ServiceFault
 from inzitu.manifest import Manifest
 from inzitu.tables import tap_schema
-from inzitu.tables.adql.translation import Translated, source_name, translate
+from inzitu.tables.adql.sources import source_name
+from inzitu.tables.adql.translation import Translated, translate
 from inzitu.tables.callables import provide
 from inzitu.tables.holdings import Holdings, Table, in_memory
 from inzitu.tables.published import PublishedTables, check_name
@@ -109,8 +111,8 @@ class QueryService:
 class Result:
     """The rows of a query: `fields` now, batches as they are read, `overflow` once they are.
 
-    Batches are computed while they are fetched. A result that is read to its end, closed or forgotten leaves nothing
-    behind.
+    Batches are computed while they are fetched, and only the time that this takes is counted: a slow reader does not
+    use up the time of the query. A result that is read to its end, closed or forgotten leaves nothing behind.
 
     Parameters
     ----------
@@ -119,7 +121,7 @@ class Result:
     maxrec
         Rows that are returned at most.
     seconds
-        Time until the query is interrupted [s].
+        Time that the query may take [s].
     memory_mb
         Memory that it may use [MB].
     done
@@ -131,19 +133,17 @@ class Result:
     ) -> None:
         self.overflow = False
         self._maxrec, self._seconds, self._memory_mb = maxrec, seconds, memory_mb
+        self._left = seconds
         self._done = done
-        self._closing = threading.Lock()
+        self._lock = threading.RLock()
         self._stopped_by: str | None = None
         self._connection = _open(query, memory_mb)
-        self._watch = threading.Timer(seconds, self._stop, ["time"])
-        self._watch.daemon = True
         try:
-            self._watch.start()
-            with self._faults():
+            with self._running():
                 self._reader = self._connection.sql(query.sql).to_arrow_reader(_BATCH_ROWS)
             self.fields = tuple(map(_served, query.fields, self._reader.schema))
         except BaseException:
-            self._release()
+            self._connection.close()
             raise
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
@@ -154,7 +154,7 @@ class Result:
         LimitFault
             The query took more time or memory than allowed.
         QueryFault
-            A value made it fail.
+            A value made it fail, or it was interrupted.
         """
         left = self._maxrec
         try:
@@ -172,44 +172,54 @@ class Result:
 
     def close(self) -> None:
         """End the query and free what it holds."""
-        with self._closing:
+        with self._lock:
             done, self._done = self._done, _nothing
-        if done is not _nothing:
-            self._release()
-            done()
+            if done is not _nothing:
+                self._connection.close()
+                done()
 
     def __del__(self) -> None:
         if hasattr(self, "fields"):
             self.close()
 
     def _next(self) -> pa.RecordBatch | None:
-        with self._faults():
+        with self._running():
             return next(self._reader, None)
 
     def _stop(self, why: str) -> None:
-        self._stopped_by = why
-        self._connection.interrupt()
-
-    def _release(self) -> None:
-        self._watch.cancel()
-        self._connection.close()
+        with self._lock:
+            if self._done is not _nothing:
+                self._stopped_by = self._stopped_by or why
+                self._connection.interrupt()
 
     @contextmanager
-    def _faults(self) -> Iterator[None]:
-        """Raise the engine's errors as faults."""
+    def _running(self) -> Iterator[None]:
+        """Let the engine work for as long as there is time left, and raise its errors as faults."""
+        watch = threading.Timer(max(self._left, 0.0), self._stop, ["time"])
+        watch.daemon = True
+        began = time.monotonic()
+        watch.start()
         try:
+            if self._stopped_by is not None:
+                raise duckdb.InterruptException(self._stopped_by)
             yield
         except (duckdb.Error, pa.ArrowException, OSError) as error:
-            match self._stopped_by:
-                case "time":
-                    raise LimitFault(
-                        f"The query was stopped after {self._seconds:g} s, the limit here. Ask for fewer rows or a "
-                        "smaller region, or send it to /tap/async with a longer EXECUTIONDURATION."
-                    ) from error
-                case "request":
-                    raise QueryFault("The query was stopped, as was asked.") from error
-                case _:
-                    raise _fault(error, self._memory_mb) from error
+            raise self._fault(error) from error
+        finally:
+            watch.cancel()
+            self._left -= time.monotonic() - began
+
+    def _fault(self, error: Exception) -> Fault:
+        match self._stopped_by:
+            case "time":
+                return LimitFault(
+                    f"The query was stopped after {self._seconds:g} s, the limit here. Ask for fewer rows or a "
+                    "smaller region, or send it to /tap/async with a longer EXECUTIONDURATION."
+                )
+            case "request":
+                return QueryFault("The query was stopped, as was asked.")
+            case _:
+                return _fault(error, self._memory_mb)
 
 
 def _nothing() -> None:

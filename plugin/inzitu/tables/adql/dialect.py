@@ -92,6 +92,7 @@ _REMEDIES = (
     (r"\blimit\s+\d", "ADQL has TOP: SELECT TOP 10 ..."),
     (r"\bover\s*\(", "ADQL has no window functions."),
     (r"^\s*(insert|update|delete|drop|create|alter|copy|attach|set|pragma|install|load)\b", "Only SELECT is allowed."),
+    (r"\bwith\s+recursive\b", "WITH RECURSIVE is not part of ADQL 2.1."),
     (r"/\*", "Comments begin with -- and end with the line."),
 )
 

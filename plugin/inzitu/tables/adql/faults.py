@@ -38,3 +38,16 @@ def meant(name: str, known: Iterable[str]) -> str:
         if few
         else ""
     )
+
+
+def only(node: exp.Expr, parts: set[str], what: str) -> None:
+    """Refuse a node that has more than it may: a clause or word that the parser knows and the language does not.
+
+    Raises
+    ------
+    QueryFault
+        It has.
+    """
+    for key, value in node.args.items():
+        if value and key not in parts:
+            raise fault(node, f"{key.strip('_').upper()} is not part of {what}.")

@@ -12,18 +12,59 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from inzitu.tables.adql.expressions import Near
 from inzitu.tables.adql.functions import call
 from inzitu.tables.adql.geometry import Shape
 from inzitu.tables.adql.scopes import Relation, Scope, column_of, quoted
+from inzitu.tables.adql.shapes import Near
+from inzitu.tables.adql.sources import Join
 from inzitu.tables.cells import ORDER, join_order
 
 CELL = "@cell"
 """The column with the cells of a repeated row; no ADQL identifier begins so."""
 
 
+def join_by_cells(select: exp.Select, scope: Scope, nears: list[Near], joins: list[Join]) -> set[str]:
+    """Turn conditions on the distance of two tables into joins on cells, one for each table; return what that calls.
+
+    A condition counts where every row of the result has to fulfil it: among the ANDs of WHERE or of an inner join's
+    ON. In the ON of a LEFT JOIN only the right table may be repeated, for a repeated row of the left one would come
+    without a partner as often.
+    """
+    repeated: set[str] = set()
+    inner = all(join.side is None for join in joins)
+    where = select.args.get("where")
+    for near in nears:
+        held = next((join for join in joins if _requires(join.condition, near.condition)), None)
+        found = None
+        if inner and (held is not None or (where is not None and _requires(where.this, near.condition))):
+            found = _cell_join(near, scope, None)
+        elif held is not None and held.side == "LEFT":
+            found = _cell_join(near, scope, held.relation)
+        if found is not None and found.repeated.alias not in repeated:
+            repeated.add(found.repeated.alias)
+            near.condition.replace(exp.paren(exp.And(this=found.equality, expression=near.condition.copy())))
+            _repeat(found)
+    return {"sky_cells", "sky_cell"} if repeated else set()
+
+
+def _requires(condition: exp.Expr | None, part: exp.Expr) -> bool:
+    """Whether a condition can hold only if one of its parts does: the part stands in its chain of ANDs."""
+    left = [condition]
+    while left:
+        match left.pop():
+            case exp.And() as both:
+                left += [both.this, both.expression]
+            case exp.Paren() as paren:
+                left.append(paren.this)
+            case term if term is part:
+                return True
+            case _:
+                pass
+    return False
+
+
 @dataclass(frozen=True, slots=True)
-class CellJoin:
+class _CellJoin:
     """How a condition becomes a join: the relation whose rows are repeated, and the equality to add."""
 
     repeated: Relation
@@ -33,7 +74,7 @@ class CellJoin:
     equality: exp.Expr
 
 
-def cell_join(near: Near, scope: Scope, *, only: Relation | None = None) -> CellJoin | None:
+def _cell_join(near: Near, scope: Scope, only: Relation | None) -> _CellJoin | None:
     """Return how two relations are joined for a condition; None if it is not between two relations.
 
     Parameters
@@ -43,7 +84,7 @@ def cell_join(near: Near, scope: Scope, *, only: Relation | None = None) -> Cell
     scope
         The relations of the SELECT.
     only
-        The one relation whose rows may be repeated: the inner side of an outer join.
+        The one relation whose rows may be repeated, if not either.
     """
     ends = [(shape, relation) for shape in (near.first, near.second) if (relation := _owner(shape, scope))]
     if len(ends) != 2 or ends[0][1] is ends[1][1] or near.radius > 30:
@@ -53,10 +94,10 @@ def cell_join(near: Near, scope: Scope, *, only: Relation | None = None) -> Cell
         return None
     order = join_order(near.radius)
     equality = exp.EQ(this=_cell(fixed_shape, fixed, order), expression=column_of(repeated.alias, CELL))
-    return CellJoin(repeated, shape.centre[0].name, shape.centre[1].name, order, equality)
+    return _CellJoin(repeated, shape.centre[0].name, shape.centre[1].name, order, equality)
 
 
-def repeat(join: CellJoin) -> None:
+def _repeat(join: _CellJoin) -> None:
     """Make a relation read each row once for its cell and for each of the eight about it."""
     relation = join.repeated
     inner = "@rows"

@@ -6,7 +6,7 @@ section 2.1.4).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
@@ -154,3 +154,39 @@ class Scope:
             if not column.hidden and column.name.lower() not in self.merged
         ]
         return first + rest
+
+
+def named(field: Field | None, name: str) -> Field:
+    """Return a field under the name that a query gives it."""
+    return replace(field, name=name) if field is not None else Field(name, "char", "*")
+
+
+def renamed(
+    node: exp.Expr, columns: tuple[Column, ...], identifiers: list[exp.Identifier] | None
+) -> tuple[Column, ...]:
+    """Return columns under the names that AS x (a, b) gives them.
+
+    Raises
+    ------
+    QueryFault
+        There are more or fewer names than columns.
+    """
+    if not identifiers:
+        return columns
+    if len(identifiers) != len(columns):
+        raise fault(node, f"{len(identifiers)} names for {len(columns)} columns.")
+    return tuple(Column(named(c.field, i.name)) for c, i in zip(columns, identifiers, strict=True))
+
+
+def distinct_names(found: list[tuple[str, Value]]) -> list[tuple[str, Value]]:
+    """Return columns with a number added to the names that have been there already, in whatever case."""
+    taken: set[str] = set()
+    result = []
+    for name, value in found:
+        distinct, i = name, 1
+        while distinct.lower() in taken:
+            i += 1
+            distinct = f"{name}_{i}"
+        taken.add(distinct.lower())
+        result.append((distinct, value))
+    return result
