@@ -131,10 +131,10 @@ def cutouts(
     count, step = len(lon), float(np.radians(scale / 3600))
     pixels = np.full((count, size, size, len(surveys)), np.nan, np.float32)
     tally = np.zeros((count, len(surveys), 3), np.int64)
-    rows = np.flatnonzero(usable(lon, lat))
-    axes = {survey.frame: np.empty((0, 3, 3)) for survey in surveys}
-    for frame in axes:
-        axes[frame] = stamp_axes(lon, np.where(usable(lon, lat), lat, 0), turn, frame)
+    known = usable(lon, lat)
+    frames = {survey.frame for survey in surveys}
+    axes = {frame: stamp_axes(np.where(known, lon, 0), np.where(known, lat, 0), turn, frame) for frame in frames}
+    rows = np.flatnonzero(known)
     rows = rows[np.argsort(cells(axes[surveys[0].frame][rows], surveys[0].order), kind="stable")]
     shares = np.array_split(rows, max(1, min(threads, len(rows))))
     cut = _Cut(surveys, axes, size, step, resampling, pixels, tally)
