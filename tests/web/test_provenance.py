@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from prov.model import ProvActivity, ProvAgent, ProvDocument, ProvMembership
 
 from inzitu.errors import ParameterFault
 from inzitu.prov.formats import FORMATS, format_of, read
+from inzitu.prov.lineage import MOST
+from inzitu.prov.verification import State
 from inzitu.vo.dali import Parameters
 from inzitu.web import provenance as module
 from inzitu.web.provenance import read_question
@@ -138,3 +141,13 @@ def test_every_question_is_read_or_refused(given_pairs: list[tuple[str, str]]) -
         return
     assert question.ids
     assert question.format in FORMATS
+
+
+def test_the_reference_names_every_parameter_format_and_state() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "provenance.md").read_text(encoding="utf-8")
+    for name in (*module.PARAMETERS, *(format.name for format in FORMATS), *(format.media_type for format in FORMATS)):
+        assert f"`{name}`" in page
+    for state in State:
+        assert f"\n| {state} |" in page
+    assert f"{MOST:,} activities" in page
+    assert f"{module.MOST_MEMBERS:,} members" in page

@@ -33,7 +33,7 @@ MOST_MEMBERS = 50_000
 """Outside files that one document may list; the readings themselves are artefacts, and list them all."""
 
 _FLAG: dict[str, Any] = {"type": "string", "enum": ["true", "false"]}
-_PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
+PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
     "ID": ({"type": "array", "items": {"type": "string"}}, "An artefact, activity or job; repeatable."),
     "DEPTH": ({"type": "string", "default": "ALL"}, "How many relations to follow: a number or ALL."),
     "DIRECTION": (
@@ -82,7 +82,7 @@ class Question:
     openapi_extra={
         "parameters": [
             {"name": name, "in": "query", "required": name == "ID", "schema": schema, "description": description}
-            for name, (schema, description) in _PARAMETERS.items()
+            for name, (schema, description) in PARAMETERS.items()
         ]
     },
 )
