@@ -61,7 +61,8 @@ def quantile(weights: Array, means: Array, sigmas: Array, q: Array) -> Array:
         excess = np.sum(weights * ndtr(t), axis=1) - share
         low, high = np.where(excess < 0, z, low), np.where(excess < 0, high, z)
         slope = np.sum(weights * np.exp(-0.5 * t * t) / (_SQRT_2PI * sigmas), axis=1)
-        newton = z - excess / slope
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            newton = z - excess / slope
         useful = (newton >= low) & (newton <= high) & (step < _STEPS // 3)
         following = np.where(useful, newton, 0.5 * (low + high))
         moved, z = np.abs(following - z), following

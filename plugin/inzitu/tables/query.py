@@ -66,7 +66,7 @@ class QueryService:
         uploads: Mapping[str, pa.Table] | None = None,
         seconds: float | None = None,
     ) -> Result:
-        """Begin a query.
+        """Translate a query and have an engine ready for it; it runs when its rows are read.
 
         Parameters
         ----------
@@ -111,7 +111,8 @@ class QueryService:
 class Result:
     """The rows of a query: `fields` now, batches as they are read, `overflow` once they are.
 
-    Batches are computed while they are fetched, and only the time that this takes is counted: a slow reader does not
+    Nothing is computed before `begin` or the first batch, so that whoever has a result can interrupt it. Batches are
+    computed while they are fetched, and only the time that this takes is counted: a slow reader does not
     use up the time of the query. A result that is read to its end, closed or forgotten leaves nothing behind.
 
     Parameters
@@ -137,24 +138,40 @@ class Result:
         self._done = done
         self._lock = threading.RLock()
         self._stopped_by: str | None = None
+        self._first: pa.RecordBatch | None = None
+        self._reader: pa.RecordBatchReader | None = None
         self._connection = _open(query, memory_mb)
         try:
             with self._running():
-                self._reader = self._connection.sql(query.sql).to_arrow_reader(_BATCH_ROWS)
-            self.fields = tuple(map(_served, query.fields, self._reader.schema))
+                self._relation = self._connection.sql(query.sql)
+                schema = self._relation.limit(0).to_arrow_table().schema
+            self.fields = tuple(map(_served, query.fields, schema))
         except BaseException:
             self._connection.close()
             raise
+
+    def begin(self) -> None:
+        """Compute the first rows.
+
+        Raises
+        ------
+        LimitFault
+            That took more time or memory than allowed.
+        QueryFault
+            A value made the query fail, or it was interrupted.
+        """
+        if self._reader is None:
+            with self._running():
+                self._reader = self._relation.to_arrow_reader(_BATCH_ROWS)
+                self._first = next(self._reader, None)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows, once.
 
         Raises
         ------
-        LimitFault
-            The query took more time or memory than allowed.
-        QueryFault
-            A value made it fail, or it was interrupted.
+        Fault
+            As `begin` does.
         """
         left = self._maxrec
         try:
@@ -183,8 +200,12 @@ class Result:
             self.close()
 
     def _next(self) -> pa.RecordBatch | None:
+        self.begin()
+        batch, self._first = self._first, None
+        if batch is not None:
+            return batch
         with self._running():
-            return next(self._reader, None)
+            return next(self._reader, None) if self._reader is not None else None
 
     def _stop(self, why: str) -> None:
         with self._lock:

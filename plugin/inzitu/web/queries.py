@@ -65,8 +65,10 @@ class TapQuery:
         form = output(dali.response_format(parameters))
         return cls(query, form, parameters.integer("MAXREC", at_least=0))
 
-    def begin(self, deployment: Deployment, uploads: Mapping[str, pa.Table], *, seconds: float | None = None) -> Result:
-        """Begin the query on a deployment's tables."""
+    def result(
+        self, deployment: Deployment, uploads: Mapping[str, pa.Table], *, seconds: float | None = None
+    ) -> Result:
+        """Return the rows of the query on a deployment's tables."""
         return deployment.queries.query(self.adql, maxrec=self.maxrec, uploads=uploads, seconds=seconds)
 
     def written(self, result: Result) -> Iterator[bytes]:
@@ -140,7 +142,7 @@ def execute(
     folder = state / "results" / job.id
     folder.mkdir(parents=True, exist_ok=True)
     uploads = read_uploads(deployment, job.uploads, state / "uploads" / job.id)
-    result = query.begin(deployment, uploads, seconds=job.execution_seconds)
+    result = query.result(deployment, uploads, seconds=job.execution_seconds)
     on_interrupt(result.interrupt)
     path = folder / f"result.{query.output.suffix}"
     partial = path.with_suffix(".partial")

@@ -66,9 +66,14 @@ async def sync(request: Request) -> Response:
 
 
 def _begun(deployment: Deployment, query: TapQuery, uploads: Any, folder: Any) -> Iterator[bytes]:
-    """Begin a query and compute the first rows, so that what is wrong with it is known before the answer begins."""
+    """Compute the first rows of a query, so that what is wrong with it is known before the answer begins."""
     tables = read_uploads(deployment, uploads, folder)
-    result = query.begin(deployment, tables)
+    result = query.result(deployment, tables)
+    try:
+        result.begin()
+    except BaseException:
+        result.close()
+        raise
     pieces = query.written(result)
     return _chained(next(pieces), pieces)
 

@@ -73,8 +73,14 @@ def parse(query: str) -> exp.Query:
         raise QueryFault(
             f"The query has {len(query)} characters; {LONGEST_QUERY} are allowed. Send long lists with UPLOAD and join."
         )
+    dialect = ADQL()
     try:
-        trees = [tree for tree in ADQL().parse(query) if tree is not None]
+        words = dialect.tokenize(query)
+        if words and words[0].token_type not in (TokenType.SELECT, TokenType.WITH, TokenType.L_PAREN):
+            raise QueryFault(
+                f"The query begins with {words[0].text!r}, not with SELECT or WITH. Only SELECT is allowed."
+            )
+        trees = [tree for tree in dialect.parser().parse(words, query) if tree is not None]
     except ParseError as error:
         raise QueryFault(_located(error, query)) from error
     except TokenError as error:
@@ -91,7 +97,6 @@ def parse(query: str) -> exp.Query:
 _REMEDIES = (
     (r"\blimit\s+\d", "ADQL has TOP: SELECT TOP 10 ..."),
     (r"\bover\s*\(", "ADQL has no window functions."),
-    (r"^\s*(insert|update|delete|drop|create|alter|copy|attach|set|pragma|install|load)\b", "Only SELECT is allowed."),
     (r"\bwith\s+recursive\b", "WITH RECURSIVE is not part of ADQL 2.1."),
     (r"/\*", "Comments begin with -- and end with the line."),
 )
