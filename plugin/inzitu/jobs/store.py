@@ -287,7 +287,7 @@ class JobStore:
         id: str,
         attempt: int,
         results: Iterable[Result],
-        within: Callable[[Connection], None] | None = None,
+        within: Callable[[Connection], object] | None = None,
     ) -> Job:
         """Complete a job; `within` writes what must become visible in the same moment, such as its table."""
         with self._engine.begin() as connection:

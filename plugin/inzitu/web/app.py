@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.staticfiles import StaticFiles
 
-from inzitu.web import artefacts, faults, jobs, pages, provenance, tap
+from inzitu.web import artefacts, descriptions, faults, jobs, pages, provenance, tap
 from inzitu.web.deployment import open_deployment
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ def create_app(manifest: Manifest) -> FastAPI:
     for router in (pages.router, jobs.router, jobs.queries, tap.router, provenance.router, artefacts.router):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+    described = app.openapi
+    app.openapi = lambda: descriptions.complete(described())  # type: ignore[method-assign]  # as FastAPI has it done
     faults.install(app)
     # Firefly and Aladin Lite ask from the user's browser; there are no credentials to protect.
     app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], expose_headers=["Link", "Location"])

@@ -102,6 +102,8 @@ def _answer(request: Request, error: Exception) -> Response:
         response = _page(request, fault, status)
     else:
         response = text(fault, status)
+    if isinstance(error, HTTPException):
+        response.headers.update(error.headers or {})
     if status == BusyFault.status:
         response.headers["retry-after"] = _RETRY_SECONDS
     return response

@@ -37,7 +37,7 @@ def front(request: Request) -> Response:
         "front.html",
         tables=[table for table in deployment.queries.tables() if table.schema.upper() != "TAP_SCHEMA"],
         pipelines=pipelines.pipelines(deployment.manifest.pipelines).values(),
-        jobs=deployment.jobs.select(Filters(last=_RECENT)),
+        jobs=[deployment.jobs.get(entry.id) for entry in deployment.jobs.select(Filters(last=_RECENT))],
     )
 
 

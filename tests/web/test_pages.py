@@ -1,0 +1,150 @@
+"""The pages, as HTML and in a browser."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from lxml import html  # type: ignore[import-untyped]  # lxml ships no types
+from playwright.sync_api import Page, sync_playwright
+
+from inzitu.jobs.job import Progress, Result
+from web.conftest import LISTS, Server, until
+
+CHROMIUM = shutil.which("chromium")
+
+
+def page(server: Server, path: str, status: int = 200) -> html.HtmlElement:
+    answer = server.http.get(path, headers={"accept": "text/html"})
+    assert answer.status_code == status
+    return html.fromstring(answer.text)
+
+
+def test_the_front_page_says_what_the_deployment_offers(server: Server) -> None:
+    server.create(RUNID="mine")
+    text = page(server, "/").text_content()
+    for word in ("A test deployment", "archive.catalogue", "train-predict", "predict-pretrained", "mine", "PENDING"):
+        assert word in text
+    state = str(server.deployment.manifest.state.parent)
+    assert state not in text, "how the host is arranged is nobody's business"
+
+
+def test_the_form_of_the_front_page_creates_a_job_as_a_browser_sends_it(server: Server) -> None:
+    form = next(form for form in page(server, "/").forms if form.fields["PIPELINE"] == "train-predict")
+    assert form.action == "/job"
+    files = {"training": LISTS["a"], "targets": LISTS["b"], "more": ("", b"", "application/octet-stream")}
+    fields = {name: value or "" for name, value in form.form_values()}
+    answer = server.http.post("/job", data=fields | {"TABLE": "mine"}, files=files)
+    assert answer.status_code == 303, answer.text
+    job = server.job(answer.headers["location"])
+    assert [upload.name for upload in job.uploads] == ["training", "targets"]
+    assert (job.phase, job.parameter("TABLE")) == ("QUEUED", "mine")
+    wrong = server.http.post("/job", data=fields | {"SEED": "one"}, files=files, headers={"accept": "text/html"})
+    assert wrong.status_code == 400
+    assert "SEED=one" in html.fromstring(wrong.text).text_content()
+
+
+def test_a_jobs_page_follows_it_and_shows_its_results(server: Server) -> None:
+    url = server.create(PHASE="RUN")
+    path = f"/job/{url.rsplit('/', 1)[1]}"
+    assert page(server, path).get_element_by_id("state").get("hx-get") == f"{path}/state"
+    claim, store = server.claim(), server.deployment.jobs.store
+    info = {"validation_crps": 0.125, "note": "<b>&"}
+    store.progress(claim.job.id, 1, Progress(step="train", done=1, total=4, seconds_left=90, info=info))
+    state = page(server, f"{path}/state")
+    assert [bar.get("value") for bar in state.iter("progress")] == ["0.2500"]
+    assert "about 0:01:30 left" in state.text_content()
+    assert "<b>&" in state.text_content()
+    results = [Result(id="pit", reference="0" * 64, media_type="image/png", size=12345)]
+    store.finish(claim.job.id, 1, results)
+    done = page(server, path)
+    assert [picture.get("src") for picture in done.iter("img")] == [f"/jobs/{claim.job.id}/results/pit"]
+    assert done.get_element_by_id("state").get("hx-get") is None
+    assert not list(done.iter("script"))
+
+
+def test_a_tables_page_answers_adql_and_explains_what_is_wrong(server: Server) -> None:
+    found = page(server, "/table/archive.catalogue")
+    assert "ICRS" in found.text_content() or "deg" in found.text_content()
+    query = "SELECT objID, ra FROM archive.catalogue WHERE ra > 10.5"
+    answer = server.http.get("/table/archive.catalogue", params={"QUERY": query})
+    cells = [cell.text for cell in html.fromstring(answer.text).xpath("//table[1]/tbody/tr/td")][:2]
+    assert cells == ["2", "11"]
+    wrong = server.http.get("/table/archive.catalogue", params={"QUERY": "SELECT nothing FROM archive.catalogue"})
+    (fault,) = html.fromstring(wrong.text).find_class("fault")
+    assert "nothing" in fault.text_content()
+    assert page(server, "/table/no.such", 404).find_class("fault")
+
+
+def test_a_job_is_aborted_by_its_button(server: Server) -> None:
+    url = server.create(PHASE="RUN")
+    (form,) = page(server, f"/job/{url.rsplit('/', 1)[1]}").forms
+    answer = server.http.post(form.action)
+    assert answer.status_code == 303
+    assert server.job(url).phase == "ABORTED"
+
+
+def test_every_page_labels_its_fields_and_loads_nothing_from_elsewhere(server: Server) -> None:
+    url = server.create()
+    for path in ("/", f"/job/{url.rsplit('/', 1)[1]}", "/table/archive.catalogue"):
+        found = page(server, path)
+        assert found.get("lang") == "en"
+        labels = {label.get("for") for label in found.iter("label")}
+        for field in (*found.iter("input"), *found.iter("textarea"), *found.iter("progress")):
+            assert field.get("type") == "hidden" or field.get("id") in labels, html.tostring(field)
+        for element in (*found.iter("script"), *found.iter("link"), *found.iter("img")):
+            address = element.get("src") or element.get("href")
+            assert address.startswith(("/", "data:")), address
+            if address.startswith("/"):
+                assert server.http.get(address).status_code == 200
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Page]:
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed: the pages are not tried in a browser")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            tmp_path / "profile", executable_path=CHROMIUM, args=flags
+        )
+        yield context.new_page()
+        context.close()
+
+
+def test_a_browser_sends_lists_watches_the_job_and_asks_the_table(
+    server: Server, browser: Page, tmp_path: Path
+) -> None:
+    faults: list[str] = []
+    browser.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    browser.on("pageerror", lambda error: faults.append(str(error)))
+    browser.goto(server.url)
+    form = browser.locator("details", has_text="train-predict").first
+    form.locator("summary").first.click()
+    for name, (file, content, _) in zip(("training", "targets"), LISTS.values(), strict=True):
+        (tmp_path / file).write_bytes(content)
+        form.get_by_label(name, exact=False).first.set_input_files(tmp_path / file)
+    form.get_by_role("button", name="Run").click()
+    browser.wait_for_selector("text=QUEUED")
+    claim, deployment = server.claim(), server.deployment
+    deployment.jobs.store.progress(claim.job.id, 1, Progress(step="train", done=3, total=4))
+    browser.wait_for_selector("progress[value='0.7500']")
+    pq.write_table(
+        pa.table({"source_id": ["q3"], "ra": [10.5], "dec": [1.5], "z_mean": [2.75]}), tmp_path / "p.parquet"
+    )
+    artefact, size = deployment.store.adopt(tmp_path / "p.parquet")
+    deployment.jobs.store.finish(
+        claim.job.id,
+        1,
+        [Result(id="predictions", reference=artefact, size=size)],
+        within=lambda connection: deployment.published.publish(
+            connection, name="p_mine", artefact=artefact, job=claim.job.id, description="Predictions."
+        ),
+    )
+    browser.get_by_role("link", name="predictions.p_mine").click()
+    browser.get_by_role("button", name="Ask").click()
+    browser.wait_for_selector("td:text-is('2.75')")
+    assert faults == []
+    until(lambda: server.job(f"/{claim.job.id}").phase == "COMPLETED")
