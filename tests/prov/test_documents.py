@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from prov.model import ProvDocument, ProvEntity, ProvGeneration, ProvInvalidation, ProvMembership, ProvRecord, ProvUsage
 
 import prov
-from inzitu.prov.documents import VOPROV, Shown, document, identifier_of, local_name
+from inzitu.prov.documents import Shown, document
 from inzitu.prov.facts import Activity, ActivityKind, Agent, AgentKind, Artefact, Made, Parameter, Used
 from inzitu.prov.formats import FORMATS, Format, format_of, read, write
 from inzitu.prov.lineage import Lineage, lineage
+from inzitu.prov.names import VOPROV, identifier_of, local_name
 from inzitu.prov.readings import read_reading
 from inzitu.prov.recorder import Recorder
 from record.sample import NOON, Road

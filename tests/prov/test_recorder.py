@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from inzitu.prov import schema
 from inzitu.prov.facts import Activity, Agent, Artefact, Parameter, Product, Used, key_of
 from inzitu.prov.recorder import Recorder, UnrecordedError
-from inzitu.prov.store import digest
+from inzitu.prov.store import ArtefactStore, digest
 from record.sample import HOST, NOON, USER, Road, activity
 
 type Write = Callable[[str, str], Path]
@@ -128,6 +128,26 @@ def test_the_record_goes_with_the_callers_transaction(recorder: Recorder, engine
     assert count(engine, schema.activities) == 0
     os.utime(recorder.store.path(made["log"].id), (1, 1))
     assert recorder.sweep() == [made["log"].id]
+
+
+def test_a_full_disk_records_nothing_and_loses_nothing(
+    recorder: Recorder, engine: sa.Engine, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = recorder.record(activity(), {"log": product(write("old", "old"))})["log"]
+    adopt = ArtefactStore.adopt
+
+    def full(store: ArtefactStore, path: Path, *, keep: bool = False) -> tuple[str, int]:
+        if path.name == "second":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return adopt(store, path, keep=keep)
+
+    monkeypatch.setattr(ArtefactStore, "adopt", full)
+    made = {name: product(write(name, name)) for name in ("first", "second")}
+    with pytest.raises(OSError, match="No space"):
+        recorder.record(activity(hour=1), made)
+    assert count(engine, schema.activities) == count(engine, schema.artefacts) == 1
+    assert recorder.store.path(before.id).read_text() == "old"
+    assert made["second"].path.read_text() == "second"
 
 
 def test_a_full_database_is_a_full_disk(recorder: Recorder, sqlite: sa.Engine, write: Write) -> None:

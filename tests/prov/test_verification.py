@@ -11,7 +11,7 @@ from inzitu.prov import schema
 from inzitu.prov.readings import read_reading
 from inzitu.prov.recorder import Recorder
 from inzitu.prov.verification import State, read_local, verify
-from record.sample import Road
+from record.sample import Road, activity, write
 
 
 def overwrite(path: Path, text: str) -> None:
@@ -105,9 +105,15 @@ def test_an_unknown_identifier_is_unrecorded(recorder: Recorder) -> None:
     assert failure.state == State.UNRECORDED
 
 
-def test_files_elsewhere_are_not_read_as_local_ones() -> None:
-    with pytest.raises(OSError, match="not on this machine"):
-        read_local("http://localhost/tile.fits")
+def test_files_elsewhere_or_without_a_digest_are_left_unchecked(recorder: Recorder, tmp_path: Path) -> None:
+    columns = {"uri": ["http://localhost/tile.fits", "part.fits"], "sha256": ["0" * 64, ""], "bytes": [1, 2]}
+    pq.write_table(pa.table(columns), tmp_path / "tiles.parquet")
+    made = {"log": write(tmp_path, "log", "line")}
+    product = {role: (path, "log", "text/plain", "log.txt") for role, path in made.items()}
+    recorder.record(activity("cut"), product, readings={"tiles": tmp_path / "tiles.parquet"}, job="j")
+    verdict = verify(recorder, "j", read=read_local)
+    assert verdict.holds
+    assert verdict.count(State.UNCHECKED) == 2
 
 
 GOOD = {"uri": ["a"], "sha256": ["0" * 64], "bytes": [1]}

@@ -16,11 +16,12 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from inzitu.errors import GoneFault, NotFoundFault, ParameterFault
-from inzitu.prov.documents import document, identifier_of
+from inzitu.prov.documents import document
 from inzitu.prov.facts import DIGEST
 from inzitu.prov.formats import format_of, write
 from inzitu.prov.history import UnrecordedError
 from inzitu.prov.lineage import lineage
+from inzitu.prov.names import identifier_of
 from inzitu.vo.dali import Parameters, response_format, written
 from inzitu.web.descriptions import fault
 from inzitu.web.results import HAS_PROVENANCE, CountedFile

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from fastapi import APIRouter, Request, Response
 
 from inzitu.errors import LimitFault, NotFoundFault, ParameterFault, ServiceFault
-from inzitu.prov.documents import Shown, document, identifier_of
+from inzitu.prov.documents import Shown, document
 from inzitu.prov.formats import FORMATS, Format, format_of, write
 from inzitu.prov.history import UnrecordedError
 from inzitu.prov.lineage import Depth, Direction, lineage
+from inzitu.prov.names import identifier_of
 from inzitu.prov.readings import read_reading
 from inzitu.vo.dali import Parameters, response_format
 from inzitu.web.descriptions import fault

@@ -6,6 +6,7 @@
     history         what the record says
     recorder        writes content and record together
     lineage         the ancestors or descendants of an artefact
+    names           vocabularies and identifiers in documents
     documents       a lineage as a W3C PROV document with IVOA ProvenanceDM attributes
     formats         PROV-JSON, PROV-N, PROV-XML, Turtle and drawings of a document
     verification    re-hashes a lineage and names the first link that fails

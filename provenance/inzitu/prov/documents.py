@@ -20,16 +20,10 @@ from typing import Literal
 
 from inzitu.prov.facts import READING, Activity, Agent, Artefact, Made, Parameter, Used, Value
 from inzitu.prov.lineage import Lineage
+from inzitu.prov.names import GENERATION_TYPES, PROV, TERMS, VOPROV, local_name
 from inzitu.prov.readings import OutsideFile
-from prov.identifier import Namespace, QualifiedName
+from prov.identifier import QualifiedName
 from prov.model import ProvDocument
-
-PROV = Namespace("prov", "http://www.w3.org/ns/prov#")
-VOPROV = Namespace("voprov", "http://www.ivoa.net/documents/ProvenanceDM/index.html#")
-TERMS = Namespace("inzitu", "urn:inzitu:terms#")
-
-GENERATION_TYPES = {"scores": "Quality", "log": "Log", "picture": "Preview"}
-"""Type of a generation (GenerationDescription.type) by the kind of artefact; Main for all others."""
 
 type Attributes = list[tuple[QualifiedName, object]]
 type Members = Callable[[str], Iterable[OutsideFile]]
@@ -78,28 +72,6 @@ def document(
         Returns the outside files of a reading, if they are to be shown.
     """
     return _Writer(lineage, base, shown or Shown(), members).write()
-
-
-def local_name(text: str) -> str:
-    """Return an identifier as the local part of a qualified name that all formats can write.
-
-    An artefact's is its digest after `sha256-`, as XML names begin with a letter.
-    """
-    if re.fullmatch(r"[0-9a-f]{64}", text):
-        return f"sha256-{text}"
-    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", text):
-        return text
-    return f"{re.sub(r'[^A-Za-z0-9_-]+', '-', 'n-' + text)[:40]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-
-def identifier_of(name: str) -> str:
-    """Return the identifier of an artefact, activity or job from any name that a document gives it.
-
-    The name may be the identifier itself, a qualified name (`artefact:sha256-...`) or an IRI.
-    """
-    local = re.sub(r"^[a-z]+:", "", name.strip().rpartition("/")[2])
-    digest = re.fullmatch(r"sha256-([0-9a-f]{64})", local)
-    return digest.group(1) if digest else local
 
 
 class _Writer:
@@ -168,7 +140,7 @@ class _Writer:
         if self.descriptions:
             self._described(entity, self._kind(artefact))
         if collection and self.members is not None and artefact.id not in self.lineage.destroyed:
-            for file in self.members(artefact.id):
+            for file in {(file.uri, file.sha256): file for file in self.members(artefact.id)}.values():
                 self._member(entity, file)
 
     def _member(self, collection: QualifiedName, file: OutsideFile) -> None:

@@ -24,9 +24,9 @@ class OutsideFile:
     uri
         Where it was read from: a path or a URL.
     sha256
-        Its digest at that time.
+        Its digest at that time; empty where only a part of it was read.
     bytes
-        [byte] Its size at that time.
+        [byte] What was read of it.
     band
         The band that it holds, if it is a tile.
     """
@@ -39,10 +39,10 @@ class OutsideFile:
     def __post_init__(self) -> None:
         if not self.uri:
             raise ValueError("an outside file has no uri: say where it was read from")
-        if not DIGEST.fullmatch(self.sha256):
+        if self.sha256 and not DIGEST.fullmatch(self.sha256):
             raise ValueError(f"{self.uri} has the digest {self.sha256!r}: it must be 64 lower-case hexadecimal digits")
         if self.bytes < 0:
-            raise ValueError(f"{self.uri} has a size of {self.bytes} bytes: it must be 0 or more")
+            raise ValueError(f"{self.uri} was read by {self.bytes} bytes: it must be 0 or more")
 
 
 def read_reading(path: Path) -> list[OutsideFile]:

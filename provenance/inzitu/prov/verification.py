@@ -24,6 +24,10 @@ type Read = Callable[[str], bytes]
 """Returns the bytes of an outside file by its uri; raises `OSError` if it cannot."""
 
 
+class ElsewhereError(OSError):
+    """The outside file is where this reader cannot look."""
+
+
 class State(StrEnum):
     """What became of a link of the chain."""
 
@@ -116,10 +120,13 @@ def verify(
 
 
 def read_local(uri: str) -> bytes:
-    """Read a file of this machine by its path or its file: URL; raises `OSError` if it cannot."""
+    """Read a file of this machine by its path or its file: URL; raises `OSError` if it cannot.
+
+    Files behind http are `ElsewhereError`, which leaves them unchecked.
+    """
     parts = urlsplit(uri)
     if parts.scheme not in ("", "file"):
-        raise OSError(f"{uri} is not on this machine")
+        raise ElsewhereError(f"{uri} is not on this machine")
     return Path(unquote(parts.path) if parts.scheme else uri).read_bytes()
 
 
@@ -183,12 +190,16 @@ def _outside_link(file: OutsideFile, read: Read | None) -> Link:
     def link(state: State, message: str) -> Link:
         return Link(file.uri, file.uri, state, message)
 
+    if not file.sha256:
+        return link(State.UNCHECKED, f"{file.uri} was read in part, without a digest.")
     if read is None:
         return link(State.UNCHECKED, f"{file.uri} was not looked at.")
     try:
         found = hashlib.sha256(read(file.uri)).hexdigest()
     except FileNotFoundError:
         return link(State.MISSING, f"{file.uri} was read then, and is no longer there.")
+    except ElsewhereError as error:
+        return link(State.UNCHECKED, f"{error}.")
     except OSError as error:
         return link(State.UNREADABLE, f"{file.uri} cannot be read: {error}")
     if found != file.sha256:
