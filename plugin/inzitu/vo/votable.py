@@ -161,12 +161,18 @@ def _base64(rows: Rows) -> Iterator[bytes]:
 def _tabledata(rows: Rows) -> Iterator[bytes]:
     """Yield the rows as TR and TD elements; a null is an empty cell (VOTable 1.4, section 5.1)."""
     for batch in rows:
-        cells = [pc.fill_null(_cell_text(column), "") for column in declared(batch, rows.fields)]
+        columns = zip(declared(batch, rows.fields), rows.fields, strict=True)
+        cells = [pc.fill_null(_cell_text(column), _blank(field)) for column, field in columns]
         parts: list[pa.Array | str] = ["<TR><TD>"]
         for cell in cells:
             parts += [cell, "</TD><TD>"]
         lines = pc.binary_join_element_wise(*parts[:-1], "</TD></TR>\n", "")
         yield concatenated(lines)
+
+
+def _blank(field: Field) -> str:
+    """Return the cell of a null: empty, but an array of fixed length must have its elements."""
+    return " ".join(["NaN"] * field.length) if field.length and field.datatype in ("float", "double") else ""
 
 
 def _cell_text(column: pa.Array) -> pa.Array:
