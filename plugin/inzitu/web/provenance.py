@@ -35,8 +35,14 @@ MOST_MEMBERS = 50_000
 
 _FLAG: dict[str, Any] = {"type": "string", "enum": ["true", "false"]}
 PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
-    "ID": ({"type": "array", "items": {"type": "string"}}, "An artefact, activity or job; repeatable."),
-    "DEPTH": ({"type": "string", "default": "ALL"}, "How many relations to follow: a number or ALL."),
+    "ID": (
+        {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1, "maxItems": MOST_IDS},
+        "An artefact, activity or job; repeatable.",
+    ),
+    "DEPTH": (
+        {"type": "string", "pattern": "^(ALL|[0-9]{1,9})$", "default": "ALL"},
+        "How many relations to follow: a number or ALL.",
+    ),
     "DIRECTION": (
         {"type": "string", "enum": ["BACK", "FORTH"]},
         "To what it came from, or to what became of it; BACK if not given.",
