@@ -62,10 +62,11 @@ def test_gzipped_tiles_are_read_as_they_are(sky: Sky, plain: Array, tmp_path: Pa
     np.testing.assert_allclose(cut(sky.write(tmp_path, encode=lambda tile: tile, zipped=True)), plain)
 
 
-@pytest.mark.parametrize(("order", "width"), [(0, 32), (2, 8), (3, 4), (4, 2), (5, 1)])
-def test_the_width_of_the_tiles_changes_nothing(sky: Sky, plain: Array, tmp_path: Path, order: int, width: int) -> None:
-    root = Sky(sky.values, order, width).write(tmp_path, encode=lambda tile: tile)
-    np.testing.assert_allclose(cut(root), plain)
+@pytest.mark.parametrize(("order", "width"), [(1, 4), (2, 2), (3, 1)])
+def test_the_width_of_the_tiles_changes_nothing(tmp_path: Path, order: int, width: int) -> None:
+    values = noise(0, 8)
+    wide, narrow = Sky(values, 0, 8).write(tmp_path / "wide"), Sky(values, order, width).write(tmp_path / "narrow")
+    np.testing.assert_allclose(cut(narrow), cut(wide))
 
 
 def test_trimmed_tiles_are_blank_where_they_were_trimmed(sky: Sky, tmp_path: Path) -> None:

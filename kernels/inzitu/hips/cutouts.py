@@ -13,7 +13,7 @@ from enum import IntEnum, IntFlag
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float, Float32, Int8, Integer, UInt8
+from jaxtyping import Bool, Float, Float32, Int8, Integer, UInt8
 
 from inzitu.hips.flags import mark
 from inzitu.hips.gather import gather
@@ -223,9 +223,16 @@ def _statuses(
     good, present, failed = (tally[:, :, k] for k in range(3))
     status = np.where(good == whole, Status.OK, np.where(good > 0, Status.PARTIAL, Status.BLANK)).astype(np.int8)
     for band, survey in enumerate(surveys):
-        absent = np.flatnonzero((good[:, band] == 0) & (present[:, band] == 0))
+        absent = np.flatnonzero((good + present + failed)[:, band] == 0)
         if len(absent):
-            covered = survey.coverage().contains(lon[absent], lat[absent])
-            status[absent[~covered], band] = Status.OUTSIDE
+            status[absent[~_covered(survey, lon[absent], lat[absent])], band] = Status.OUTSIDE
     status[failed > 0] = Status.ERROR
     return status
+
+
+def _covered(survey: Survey, lon: Float[np.ndarray, " n"], lat: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Tell where a survey says that it reaches; where it cannot say, it reaches where its tiles are."""
+    try:
+        return survey.coverage().contains(lon, lat)
+    except (ValueError, OSError):
+        return np.zeros(len(lon), bool)

@@ -64,6 +64,9 @@ class Folder:
         """Return the same files: what is on disk is always the present edition."""
         return self
 
+    def close(self) -> None:
+        """Nothing is held open."""
+
     def tiles(self, order: int) -> list[int]:
         """Return the numbers of the FITS tiles of an order."""
         return sorted(int(path.stem[4:]) for path in Path(self.root).glob(f"Norder{order}/Dir*/Npix*.fits"))

@@ -78,6 +78,10 @@ class Remote:
         handle = self.open(path)
         return None if handle is None else handle.size
 
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()
+
     def fetch(self, url: str, span: tuple[int, int] | None) -> Answer | None:
         """Return a file, or bytes of it from the first of `span` to before the second; None if there is no such file.
 
@@ -119,7 +123,11 @@ class Remote:
             version = response.headers.get("etag", response.headers.get("last-modified", ""))
             size = len(content)
             if response.status_code == 206:
-                if span is None or not (stated := _range(response.headers)) or stated[0] != span[0]:
+                if (
+                    span is None
+                    or not (stated := _range(response.headers.get("content-range", "")))
+                    or stated[0] != span[0]
+                ):
                     raise TileError(url, "the server sent another range than was asked for")
                 size = stated[1]
             return Answer(content, size, version)
@@ -172,9 +180,9 @@ def _body(response: httpx.Response, url: str, deadline: float) -> bytes:
     return bytes(content)
 
 
-def _range(headers: httpx.Headers) -> tuple[int, int] | None:
+def _range(header: str) -> tuple[int, int] | None:
     """Return the first byte and the file's size of a Content-Range."""
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", headers.get("content-range", ""))
+    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", header)
     return (int(found[1]), int(found[2])) if found else None
 
 

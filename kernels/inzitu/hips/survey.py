@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,6 +46,9 @@ class Place(Protocol):
     def edition(self, name: str) -> Place:
         """Return the same files, known to be of an edition."""
 
+    def close(self) -> None:
+        """Let go of connections."""
+
 
 @dataclass(frozen=True, eq=False)
 class Survey:
@@ -75,20 +79,14 @@ class Survey:
             It cannot be read.
         """
         place = _place(str(path_or_url), cache)
-        text = _content(place, "properties")
-        if text is None:
-            raise ValueError(f"{path_or_url} is no HiPS: it has no file called properties.")
-        stated = Properties.parse(text.decode("utf-8", errors="replace"), where=str(path_or_url))
-        if "fits" not in stated.formats:
-            offered = " and ".join(sorted(stated.formats)) or "nothing"
-            raise ValueError(
-                f"{path_or_url} offers {offered} tiles only: previews with stretched 8-bit values, which are never "
-                "photometry. Point at the HiPS with the FITS tiles of this survey."
-            )
-        if isinstance(place, Folder) and (deepest := place.deepest()) != stated.order:
-            found = "it has no FITS tiles" if deepest is None else f"its deepest FITS tiles are in Norder{deepest}"
-            raise ValueError(f"{path_or_url} states hips_order {stated.order}, but {found}; correct its properties.")
-        return cls(place.edition(stated.stated.get("hips_release_date", "")), stated)
+        try:
+            stated = _stated(place, str(path_or_url))
+        except BaseException:
+            place.close()
+            raise
+        survey = cls(place.edition(stated.stated.get("hips_release_date", "")), stated)
+        weakref.finalize(survey, place.close)
+        return survey
 
     @property
     def uri(self) -> str:
@@ -176,6 +174,24 @@ def _place(location: str, cache: Path | None) -> Place:
     if not path.is_dir():
         raise ValueError(f"{location} is no HiPS: there is no such folder.")
     return Folder.at(path)
+
+
+def _stated(place: Place, where: str) -> Properties:
+    """Return the properties of a HiPS whose FITS tiles can be read."""
+    text = _content(place, "properties")
+    if text is None:
+        raise ValueError(f"{where} is no HiPS: it has no file called properties.")
+    stated = Properties.parse(text.decode("utf-8", errors="replace"), where=where)
+    if "fits" not in stated.formats:
+        offered = " and ".join(sorted(stated.formats)) or "nothing"
+        raise ValueError(
+            f"{where} offers {offered} tiles only: previews with stretched 8-bit values, which are never photometry. "
+            "Point at the HiPS with the FITS tiles of this survey."
+        )
+    if isinstance(place, Folder) and (deepest := place.deepest()) != stated.order:
+        found = "it has no FITS tiles" if deepest is None else f"its deepest FITS tiles are in Norder{deepest}"
+        raise ValueError(f"{where} states hips_order {stated.order}, but {found}; correct its properties.")
+    return stated
 
 
 def _content(place: Place, path: str) -> bytes | None:

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hips.conftest import Sky, noise
+from inzitu.hips import Survey
+from inzitu.hips.properties import BASE, Properties
+
+GENUINE = Path(__file__).parents[2] / "../shared/data/hips-tiles"
+
+V10 = """
+# An early one, with the words of its time
+publisher_did = ivo://CDS/P/X
+label         = X
+coordsys      = G
+maxOrder      = 3
+format        = jpeg fits
+"""
+V14 = """
+creator_did          = ivo://CDS/P/Y
+hips_version         = 1.4
+hips_order           = 9
+# hips_order         = 3
+hips_order_min       = 0
+hips_tile_width      = 256
+hips_frame           = equatorial
+hips_tile_format     = png fits
+hips_pixel_scale     = 2.236E-4
+s_pixel_scale        = 1.1E-4
+obs_description      = a = b, even so
+"""
+
+
+def test_words_of_the_first_version_are_understood() -> None:
+    early = Properties.parse(V10, where="X")
+    assert (early.order, early.tile_width, early.frame) == (3, 512, "galactic")
+    assert early.pixel_order == 12
+    assert early.native_scale == pytest.approx(BASE / 4096)
+
+
+def test_comments_do_not_count_and_values_may_hold_equal_signs() -> None:
+    late = Properties.parse(V14, where="Y")
+    assert (late.order, late.tile_width, late.frame) == (9, 256, "equatorial")
+    assert late.native_scale == pytest.approx(0.396)
+    assert late.stated["obs_description"] == "a = b, even so"
+
+
+@pytest.mark.parametrize(
+    ("survey", "width", "frame"),
+    [("DSS2Red", 512, "equatorial"), ("IRAC4", 512, "galactic"), ("Planck-HFI143", 256, "galactic")],
+)
+def test_genuine_properties_are_understood(survey: str, width: int, frame: str) -> None:
+    if not GENUINE.exists():
+        pytest.skip("the genuine CDS tiles are not at hand")
+    opened = Survey.open(GENUINE / survey)
+    assert (opened.order, opened.tile_width, opened.frame) == (3, width, frame)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hips_order": ""}, "no hips_order"),
+        ({"hips_order": "three"}, "'three'; it must be a whole number"),
+        ({"hips_order": "28"}, "hips_order is 28"),
+        ({"hips_order": "-1"}, "hips_order is -1"),
+        ({"hips_tile_width": "100"}, "power of two"),
+        ({"hips_frame": "C2"}, "must be equatorial, galactic or ecliptic"),
+        ({"hips_frame": ""}, "hips_frame is None"),
+        ({"s_pixel_scale": "small"}, "must be a number of degrees"),
+        ({"hips_tile_format": "jpeg png"}, "jpeg and png tiles only: previews"),
+        ({"hips_order": "2"}, "states hips_order 2, but its deepest FITS tiles are in Norder0"),
+    ],
+)
+def test_wrong_properties_are_told_with_what_is_wrong(tmp_path: Path, change: dict[str, str], message: str) -> None:
+    sky = Sky(noise(0, 8), 0, 8)
+    sky.write(tmp_path)
+    sky.write_properties(tmp_path, **change)
+    with pytest.raises(ValueError, match=message):
+        Survey.open(tmp_path)
+
+
+def test_what_is_no_hips_is_said_to_be_none(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no file called properties"):
+        Survey.open(tmp_path)
+    with pytest.raises(ValueError, match="no such folder"):
+        Survey.open(tmp_path / "nothing")
+    Sky(noise(0, 8), 0, 8).write_properties(tmp_path)
+    with pytest.raises(ValueError, match="has no FITS tiles"):
+        Survey.open(tmp_path)
+
+
+@given(st.text())
+def test_no_text_does_worse_than_a_value_error(text: str) -> None:
+    with contextlib.suppress(ValueError):
+        Properties.parse(text, where="there")
