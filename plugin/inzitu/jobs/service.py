@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from inzitu.errors import NotFoundFault, ParameterFault
+from inzitu.errors import NotFoundFault, ParameterFault, PhaseFault
 from inzitu.jobs.job import ALL, Entry, Filters, Job, LogLine, Upload
 from inzitu.jobs.phases import Phase
 from inzitu.vo.dali import Parameters
@@ -29,6 +29,7 @@ type Check = Callable[[Job], object]
 """Looks at a job before it queues and raises a `UserFault` if it cannot run."""
 
 _CONTROL = ("PHASE", "RUNID", "DESTRUCTION", "EXECUTIONDURATION", "WAIT", "ACTION")
+_ORPHAN_SECONDS = 86_400.0
 _POLL_SECONDS = (0.02, 0.25)
 
 
@@ -152,7 +153,8 @@ class JobService:
 
     def delete(self, id: str) -> None:
         """Remove a job, its uploads and its results; work on it stops."""
-        self._destroy(self.get(id))
+        # Stopped first: a worker that finishes meanwhile would publish what is being withdrawn.
+        self._destroy(self._stopped(self.get(id)))
         self.store.delete(id)
 
     # Looking
@@ -205,12 +207,17 @@ class JobService:
             job = self.store.get(id)
             if job.service != self.service:
                 continue
-            if job.phase.active:
-                self.store.abort(id)
-            self._destroy(job)
+            self._destroy(self._stopped(job))
             self.store.archive(id)
             swept += 1
         return swept
+
+    def tidy(self) -> None:
+        """Remove the uploads of requests that died with the server: folders a day old that belong to no job."""
+        long_ago = self.store.now().timestamp() - _ORPHAN_SECONDS
+        for folder in (self._state / "uploads").glob("*"):
+            if folder.stat().st_mtime < long_ago and not self.store.exists(folder.name):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def uploads_folder(self, id: str) -> Path:
         """Return the folder of a job's uploaded files."""
@@ -219,6 +226,13 @@ class JobService:
     def results_folder(self, id: str) -> Path:
         """Return the folder of those results of a job that are no artefacts."""
         return self._state / "results" / id
+
+    def _stopped(self, job: Job) -> Job:
+        """Abort a job unless it has ended, be it in this moment."""
+        try:
+            return self.store.abort(job.id)
+        except PhaseFault:
+            return self.store.get(job.id)
 
     def _destroy(self, job: Job) -> None:
         self._discard(job)

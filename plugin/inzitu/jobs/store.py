@@ -15,16 +15,16 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, delete, func, insert, or_, select, update
+from sqlalchemy import and_, delete, func, insert, select
 
-from inzitu.errors import GoneFault, LimitFault, NotFoundFault, PhaseFault, ServiceFault
-from inzitu.jobs import schema
+from inzitu.errors import LimitFault, ServiceFault
+from inzitu.jobs import rows, schema
 from inzitu.jobs.database import reading
-from inzitu.jobs.job import ALL, Claim, Entry, Failure, Filters, Job, LogLine, Progress, Result, Upload
+from inzitu.jobs.job import ALL, Claim, Entry, Filters, Job, LogLine, Progress, Result, Upload
 from inzitu.jobs.phases import Event, Phase, advance
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Connection, Engine, Row
+    from sqlalchemy import Connection, Engine
 
 type Clock = Callable[[], datetime]
 
@@ -91,8 +91,8 @@ class JobStore:
         }
         with self._engine.begin() as connection:
             connection.execute(insert(schema.jobs).values(row))
-            _insert_parameters(connection, id, parameters)
-            return _job(connection, id)
+            rows.insert_parameters(connection, id, parameters)
+            return rows.job(connection, id)
 
     def get(self, id: str) -> Job:
         """Return a job.
@@ -103,21 +103,26 @@ class JobStore:
             There is none of that id.
         """
         with self._reader.connect() as connection:
-            return _job(connection, id)
+            return rows.job(connection, id)
+
+    def exists(self, id: str) -> bool:
+        """Return whether there is a job of that id."""
+        with self._reader.connect() as connection:
+            return connection.scalar(select(schema.jobs.c.id).where(schema.jobs.c.id == id)) is not None
 
     def phase(self, id: str) -> Phase:
         """Return a job's phase alone: what a poll needs, in one short query."""
         with self._reader.connect() as connection:
-            return Phase(_row(connection, id, lock=False).phase)
+            return Phase(rows.of(connection, id, lock=False).phase)
 
     def select(self, filters: Filters = ALL) -> tuple[Entry, ...]:
         """Return the jobs that pass all filters, the latest first."""
         table = schema.jobs
-        query = select(*(table.c[name] for name in Entry.__dataclass_fields__)).where(*_conditions(filters))
+        query = select(*(table.c[name] for name in Entry.__dataclass_fields__)).where(*rows.conditions(filters))
         query = query.order_by(table.c.created.desc(), table.c.id.desc()).limit(filters.last)
         with self._reader.connect() as connection:
-            rows = connection.execute(query).all()
-        return tuple(Entry(**{**row._asdict(), "phase": Phase(row.phase)}) for row in rows)
+            found = connection.execute(query).all()
+        return tuple(Entry(**{**row._asdict(), "phase": Phase(row.phase)}) for row in found)
 
     def change(
         self,
@@ -139,16 +144,16 @@ class JobStore:
         """
         values: dict[str, Any] = {"destruction": destruction, "quote": quote, "estimate": estimate}
         with self._engine.begin() as connection:
-            row = _row(connection, id)
+            row = rows.of(connection, id)
             if any(value is not None for value in (parameters, uploads, execution_seconds)):
-                _require_pending(row)
+                rows.require_pending(row)
                 values["execution_seconds"] = execution_seconds
                 values["uploads"] = None if uploads is None else [asdict(upload) for upload in uploads]
             if parameters is not None:
                 connection.execute(delete(schema.parameters).where(schema.parameters.c.job == id))
-                _insert_parameters(connection, id, parameters)
-            _set(connection, id, {name: value for name, value in values.items() if value is not None})
-            return _job(connection, id)
+                rows.insert_parameters(connection, id, parameters)
+            rows.change(connection, id, {name: value for name, value in values.items() if value is not None})
+            return rows.job(connection, id)
 
     def run(self, id: str) -> Job:
         """Queue a job.
@@ -164,10 +169,10 @@ class JobStore:
         """Abort a job; its worker learns of it at its next beat."""
         now = self._clock()
         with self._engine.begin() as connection:
-            row = _row(connection, id)
+            row = rows.of(connection, id)
             phase = advance(Phase(row.phase), Event.ABORT)
-            _set(connection, id, {"phase": phase, "ended": row.ended or now})
-            return _job(connection, id)
+            rows.change(connection, id, {"phase": phase, "ended": row.ended or now})
+            return rows.job(connection, id)
 
     def archive(self, id: str) -> Job:
         """Mark the results of an ended job as gone; its metadata stay."""
@@ -176,7 +181,7 @@ class JobStore:
     def delete(self, id: str) -> None:
         """Remove a job and all that the store knows of it."""
         with self._engine.begin() as connection:
-            _row(connection, id)
+            rows.of(connection, id)
             for table in (schema.parameters, schema.results, schema.accounts, schema.log):
                 connection.execute(delete(table).where(table.c.job == id))
             connection.execute(delete(schema.jobs).where(schema.jobs.c.id == id))
@@ -192,7 +197,7 @@ class JobStore:
         """Return how many jobs of its service run before a QUEUED one; None in any other phase."""
         table = schema.jobs
         with self._reader.connect() as connection:
-            row = _row(connection, id, lock=False)
+            row = rows.of(connection, id, lock=False)
             if row.phase != Phase.QUEUED:
                 return None
             earlier = and_(table.c.service == row.service, table.c.phase == Phase.QUEUED, table.c.queued < row.queued)
@@ -203,14 +208,14 @@ class JobStore:
         table = schema.log
         query = select(table).where(table.c.job == id, table.c.number > after).order_by(table.c.number)
         with self._reader.connect() as connection:
-            _row(connection, id, lock=False)
+            rows.of(connection, id, lock=False)
             return tuple(LogLine(row.number, row.at, row.line) for row in connection.execute(query))
 
     def sent(self, id: str, size: int) -> None:
         """Add bytes [byte] to what was sent of a job's results to its user; a job deleted meanwhile is no error."""
         with self._engine.begin() as connection:
             if connection.scalar(select(schema.jobs.c.id).where(schema.jobs.c.id == id).with_for_update()):
-                _add(connection, id, "bytes_sent", size)
+                rows.add_to_account(connection, id, "bytes_sent", size)
 
     # Workers
 
@@ -220,19 +225,19 @@ class JobStore:
         A job whose worker was lost several times is given up: it probably kills its workers.
         """
         with self._reader.connect() as connection:
-            if connection.execute(_turn(service, self._clock(), lease_seconds)).first() is None:
+            if connection.execute(rows.next_in_turn(service, self._clock(), lease_seconds)).first() is None:
                 return None
         with self._engine.begin() as connection:
             now = self._clock()
-            query = _turn(service, now, lease_seconds).with_for_update(skip_locked=True)
+            query = rows.next_in_turn(service, now, lease_seconds).with_for_update(skip_locked=True)
             while (row := connection.execute(query).first()) is not None:
                 lost = row.lost + (row.phase == Phase.EXECUTING)
                 if lost < _LOST_AT_MOST:
-                    return _claim(connection, row, worker=worker, now=now, lost=lost)
+                    return rows.claim(connection, row, worker=worker, now=now, lost=lost)
                 message = (
                     f"The worker of this job died {lost} times. The operator's log says why; a smaller job may pass."
                 )
-                _set(connection, row.id, _failed(row, ServiceFault.code, message, now) | {"lost": lost})
+                rows.change(connection, row.id, rows.failed(row, ServiceFault.code, message, now) | {"lost": lost})
         return None
 
     def beat(self, id: str, attempt: int) -> Phase:
@@ -242,7 +247,7 @@ class JobStore:
         """
         now = self._clock()
         with self._engine.begin() as connection:
-            row = _claimed(connection, id, attempt)
+            row = rows.of_attempt(connection, id, attempt)
             if row.phase != Phase.EXECUTING:
                 return Phase(row.phase)
             if row.execution_seconds and now > row.claimed + timedelta(seconds=row.execution_seconds):
@@ -250,22 +255,22 @@ class JobStore:
                     f"The job ran longer than its execution duration of {row.execution_seconds} s. "
                     "Ask for less, or for a longer EXECUTIONDURATION within the deployment's limit."
                 )
-                _set(connection, id, _failed(row, LimitFault.code, message, now))
+                rows.change(connection, id, rows.failed(row, LimitFault.code, message, now))
                 return Phase.ERROR
-            _set(connection, id, {"heartbeat": now})
+            rows.change(connection, id, {"heartbeat": now})
             return Phase.EXECUTING
 
     def progress(self, id: str, attempt: int, progress: Progress) -> None:
         """Say how far a job is; this is a sign of life, too."""
         with self._engine.begin() as connection:
-            _executing(connection, id, attempt)
-            _set(connection, id, {"progress": asdict(progress), "heartbeat": self._clock()})
+            rows.of_executing(connection, id, attempt)
+            rows.change(connection, id, {"progress": asdict(progress), "heartbeat": self._clock()})
 
     def log(self, id: str, attempt: int, line: str) -> None:
         """Append a line to a job's log."""
         number = select(func.coalesce(func.max(schema.log.c.number), 0) + 1).where(schema.log.c.job == id)
         with self._engine.begin() as connection:
-            _claimed(connection, id, attempt)
+            rows.of_attempt(connection, id, attempt)
             values = {
                 "job": id,
                 "number": number.scalar_subquery(),
@@ -278,9 +283,9 @@ class JobStore:
     def account(self, id: str, attempt: int, amounts: Mapping[str, float]) -> None:
         """Add to a job's account: bytes_read, seconds..., by name."""
         with self._engine.begin() as connection:
-            _claimed(connection, id, attempt)
+            rows.of_attempt(connection, id, attempt)
             for name, amount in amounts.items():
-                _add(connection, id, name, amount)
+                rows.add_to_account(connection, id, name, amount)
 
     def finish(
         self,
@@ -291,163 +296,36 @@ class JobStore:
     ) -> Job:
         """Complete a job; `within` writes what must become visible in the same moment, such as its table."""
         with self._engine.begin() as connection:
-            row = _executing(connection, id, attempt)
-            connection.execute(delete(schema.results).where(schema.results.c.job == id))
-            rows = [{"job": id, "position": position, **asdict(result)} for position, result in enumerate(results)]
-            if rows:
-                connection.execute(insert(schema.results), rows)
+            row = rows.of_executing(connection, id, attempt)
+            rows.insert_results(connection, id, results)
             if within is not None:
                 within(connection)
-            _set(connection, id, {"phase": advance(Phase(row.phase), Event.FINISH), "ended": self._clock()})
-            return _job(connection, id)
+            rows.change(connection, id, {"phase": advance(Phase(row.phase), Event.FINISH), "ended": self._clock()})
+            return rows.job(connection, id)
 
     def fail(self, id: str, attempt: int, code: str, message: str) -> Job:
         """End a job in ERROR."""
         with self._engine.begin() as connection:
-            row = _executing(connection, id, attempt)
-            _set(connection, id, _failed(row, code, message, self._clock()))
-            return _job(connection, id)
+            row = rows.of_executing(connection, id, attempt)
+            rows.change(connection, id, rows.failed(row, code, message, self._clock()))
+            return rows.job(connection, id)
 
     def release(self, id: str, attempt: int) -> Job:
         """Give a job back to the queue, as a worker does that is told to stop."""
         with self._engine.begin() as connection:
-            row = _executing(connection, id, attempt)
-            _set(connection, id, {"phase": advance(Phase(row.phase), Event.RELEASE), "worker": None, "heartbeat": None})
-            return _job(connection, id)
+            row = rows.of_executing(connection, id, attempt)
+            rows.change(
+                connection, id, {"phase": advance(Phase(row.phase), Event.RELEASE), "worker": None, "heartbeat": None}
+            )
+            return rows.job(connection, id)
 
     def _advance(self, id: str, event: Event, **values: Any) -> Job:
         with self._engine.begin() as connection:
-            row = _row(connection, id)
-            _set(connection, id, {"phase": advance(Phase(row.phase), event), **values})
-            return _job(connection, id)
+            row = rows.of(connection, id)
+            rows.change(connection, id, {"phase": advance(Phase(row.phase), event), **values})
+            return rows.job(connection, id)
 
 
 def new_id() -> str:
     """Return the id of a new job: short enough to read out, too long to guess."""
     return uuid.uuid4().hex[:16]
-
-
-def _row(connection: Connection, id: str, *, lock: bool = True) -> Row[Any]:
-    query = select(schema.jobs).where(schema.jobs.c.id == id)
-    row = connection.execute(query.with_for_update() if lock else query).first()
-    if row is None:
-        raise NotFoundFault(f"There is no job {id}; it may have been deleted.")
-    return row
-
-
-def _claimed(connection: Connection, id: str, attempt: int) -> Row[Any]:
-    """Return the job's row, locked, if this attempt still is the one that counts."""
-    row = _row(connection, id)
-    if row.attempt != attempt:
-        raise PhaseFault(
-            f"Attempt {attempt} at job {id} has been superseded by attempt {row.attempt}, which {row.worker} began "
-            "when this one gave no sign of life. Stop the work; nothing it writes is kept."
-        )
-    return row
-
-
-def _executing(connection: Connection, id: str, attempt: int) -> Row[Any]:
-    row = _claimed(connection, id, attempt)
-    if row.phase != Phase.EXECUTING:
-        raise PhaseFault(f"Job {id} is {row.phase}, no longer EXECUTING. Stop the work; nothing it writes is kept.")
-    return row
-
-
-def _require_pending(row: Row[Any]) -> None:
-    if row.phase == Phase.ARCHIVED:
-        raise GoneFault(f"Job {row.id} is archived. Create a new one.")
-    if row.phase != Phase.PENDING:
-        raise PhaseFault(f"Job {row.id} is {row.phase}: only a PENDING job can be changed. Create a new one.")
-
-
-def _set(connection: Connection, id: str, values: Mapping[str, Any]) -> None:
-    if values:
-        connection.execute(update(schema.jobs).where(schema.jobs.c.id == id).values(**values))
-
-
-def _failed(row: Row[Any], code: str, message: str, now: datetime) -> dict[str, Any]:
-    phase = advance(Phase(row.phase), Event.FAIL)
-    return {"phase": phase, "ended": now, "failure_code": code, "failure_message": message}
-
-
-def _add(connection: Connection, id: str, name: str, amount: float) -> None:
-    table = schema.accounts
-    here = and_(table.c.job == id, table.c.name == name)
-    # The job's row is locked, so no one else inserts between the two.
-    if connection.execute(update(table).where(here).values(amount=table.c.amount + amount)).rowcount == 0:
-        connection.execute(insert(table).values(job=id, name=name, amount=amount))
-
-
-def _insert_parameters(connection: Connection, id: str, parameters: Iterable[tuple[str, str]]) -> None:
-    rows = [{"job": id, "position": n, "name": name, "value": value} for n, (name, value) in enumerate(parameters)]
-    if rows:
-        connection.execute(insert(schema.parameters), rows)
-
-
-def _turn(service: str, now: datetime, lease_seconds: float) -> Any:
-    """Return the query for the job whose turn it is."""
-    table = schema.jobs
-    silent = and_(table.c.phase == Phase.EXECUTING, table.c.heartbeat < now - timedelta(seconds=lease_seconds))
-    waiting = and_(table.c.service == service, or_(table.c.phase == Phase.QUEUED, silent))
-    return select(table).where(waiting).order_by(table.c.queued, table.c.id).limit(1)
-
-
-def _claim(connection: Connection, row: Row[Any], *, worker: str, now: datetime, lost: int) -> Claim:
-    attempt = row.attempt + 1
-    values = {
-        "phase": advance(Phase(row.phase), Event.CLAIM),
-        "attempt": attempt,
-        "worker": worker,
-        "claimed": now,
-        "heartbeat": now,
-        "started": row.started or now,
-        "lost": lost,
-    }
-    _set(connection, row.id, values)
-    return Claim(_job(connection, row.id), attempt)
-
-
-def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
-    table = schema.jobs
-    chosen = table.c.phase.in_(filters.phases) if filters.phases else table.c.phase != Phase.ARCHIVED
-    conditions = [chosen]
-    if filters.service is not None:
-        conditions.append(table.c.service == filters.service)
-    if filters.after is not None:
-        conditions.append(table.c.created > filters.after)
-    return conditions
-
-
-def _job(connection: Connection, id: str) -> Job:
-    row = _row(connection, id, lock=False)
-    failed = row.failure_code is not None
-    return Job(
-        id=row.id,
-        service=row.service,
-        owner=row.owner,
-        run_id=row.run_id,
-        phase=Phase(row.phase),
-        created=row.created,
-        queued=row.queued,
-        started=row.started,
-        ended=row.ended,
-        destruction=row.destruction,
-        execution_seconds=row.execution_seconds,
-        quote=row.quote,
-        estimate=row.estimate,
-        attempt=row.attempt,
-        parameters=tuple((p.name, p.value) for p in _parts(connection, schema.parameters, id)),
-        uploads=tuple(Upload(**upload) for upload in row.uploads),
-        results=tuple(
-            Result(id=r.id, reference=r.reference, media_type=r.media_type, size=r.size)
-            for r in _parts(connection, schema.results, id)
-        ),
-        progress=Progress(**row.progress) if row.progress else None,
-        failure=Failure(row.failure_code, row.failure_message) if failed else None,
-        accounts={account.name: account.amount for account in _parts(connection, schema.accounts, id)},
-    )
-
-
-def _parts(connection: Connection, table: Any, id: str) -> Iterable[Row[Any]]:
-    order = table.c.position if "position" in table.c else table.c.name
-    return connection.execute(select(table).where(table.c.job == id).order_by(order))

@@ -59,6 +59,7 @@ def create_app(manifest: Manifest) -> FastAPI:
 
 async def _sweep(deployment: Deployment) -> None:
     """Destroy the results of jobs whose time has come, once a minute."""
+    await asyncio.to_thread(deployment.jobs.tidy)
     while True:
         for service in (deployment.jobs, deployment.tap_jobs):
             try:

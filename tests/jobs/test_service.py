@@ -1,0 +1,171 @@
+"""The rules of the service, with a clock that is moved by hand."""
+
+import asyncio
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from inzitu.errors import NotFoundFault, ParameterFault, PhaseFault, TableFault
+from inzitu.jobs.job import Job, Result, Upload
+from inzitu.jobs.phases import Phase
+from inzitu.jobs.service import JobService
+from inzitu.jobs.store import JobStore
+from inzitu.manifest import ArchiveSection, CatalogueEntry, Limits, Manifest, SurveyEntry
+from jobs.conftest import Clock
+
+RUN = ("PHASE", "RUN")
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    archive = ArchiveSection(
+        surveys=(SurveyEntry(band="r", hips="r", unit="nanomaggy"),),
+        catalogue=CatalogueEntry(path="c", id="i", ra="ra", dec="dec", magnitudes=()),
+    )
+    limits = Limits.model_validate({"execution_seconds": 100, "destruction_days": 3, "wait_seconds": 1})
+    return Manifest.model_validate({"state": tmp_path, "archive": archive, "limits": limits})
+
+
+@pytest.fixture
+def discarded() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def service(store: JobStore, manifest: Manifest, discarded: list[str]) -> JobService:
+    def check(job: Job) -> None:
+        if job.parameter("BAD"):
+            raise TableFault("row 3 has no ra")
+
+    return JobService(store, manifest, check, discard=lambda job: discarded.append(job.id))
+
+
+def test_control_parameters_steer_and_are_not_the_jobs(service: JobService, clock: Clock) -> None:
+    given = [
+        ("pipeline", "p"),
+        ("phase", "RUN"),
+        ("RunId", "mine"),
+        ("EXECUTIONDURATION", "7"),
+        ("destruction", "2026-11-22"),
+    ]
+    job = service.create(given)
+    assert (job.phase, job.run_id, job.execution_seconds) == (Phase.QUEUED, "mine", 7)
+    assert job.destruction.isoformat() == "2026-11-22T00:00:00+00:00"
+    assert job.parameters == (("pipeline", "p"),)
+
+
+def test_limits_hold_for_whatever_is_asked(service: JobService, clock: Clock) -> None:
+    job = service.create([])
+    latest = clock.now + timedelta(days=3)
+    assert (job.execution_seconds, job.destruction) == (100, latest)
+    assert service.set_execution_duration(job.id, 0).execution_seconds == 100
+    assert service.set_execution_duration(job.id, 101).execution_seconds == 100
+    assert service.set_destruction(job.id, clock.now + timedelta(days=9)).destruction == latest
+    assert service.set_destruction(job.id, clock.now - timedelta(days=9)).destruction == clock.now
+    with pytest.raises(ParameterFault, match="EXECUTIONDURATION=-1 is below"):
+        service.create([("EXECUTIONDURATION", "-1")])
+
+
+def test_a_job_that_cannot_run_is_not_created_or_stays_pending(service: JobService) -> None:
+    with pytest.raises(TableFault, match="row 3"):
+        service.create([("BAD", "1"), RUN])
+    assert service.select() == ()
+    job = service.create([("BAD", "1")])
+    with pytest.raises(TableFault):
+        service.run(job.id)
+    assert service.get(job.id).phase is Phase.PENDING
+    service.add_parameters(job.id, [("BAD", "")])
+    assert service.run(job.id).phase is Phase.QUEUED
+    with pytest.raises(PhaseFault, match="A job runs once"):
+        service.run(job.id)
+
+
+def test_deleting_takes_files_and_what_was_published_along(
+    service: JobService, store: JobStore, manifest: Manifest, discarded: list[str]
+) -> None:
+    job = service.create([RUN], [Upload(name="t", path="uploads/x/t", uri="param:t")])
+    claim = store.claim("w")
+    assert claim is not None
+    for folder in (service.uploads_folder(job.id), service.results_folder(job.id)):
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("1")
+    service.delete(job.id)
+    assert discarded == [job.id]
+    assert not list(manifest.state.glob("*/*/file"))
+    with pytest.raises(NotFoundFault):
+        store.finish(job.id, claim.attempt, [Result(id="r", reference="0" * 64)])
+
+
+def test_what_a_worker_finishes_while_its_job_is_deleted_is_not_published(store: JobStore, manifest: Manifest) -> None:
+    finished: list[str] = []
+
+    def discard(job: Job) -> None:
+        with pytest.raises(PhaseFault):
+            store.finish(job.id, 1, [], within=lambda _: finished.append(job.id))
+
+    service = JobService(store, manifest, discard=discard)
+    job = service.create([RUN])
+    store.claim("w")
+    service.delete(job.id)
+    assert finished == []
+
+
+def test_the_sweep_archives_what_is_due_whatever_its_phase(
+    service: JobService, store: JobStore, clock: Clock, discarded: list[str]
+) -> None:
+    pending, executing, done = service.create([]), service.create([RUN]), service.create([RUN])
+    store.claim("w")
+    store.claim("w")
+    store.finish(done.id, 1, [])
+    clock.move(86_400)
+    later = service.create([])
+    clock.move(2 * 86_400)
+    assert service.sweep() == 3
+    assert set(discarded) == {pending.id, executing.id, done.id}
+    assert {service.get(job.id).phase for job in (pending, executing, done)} == {Phase.ARCHIVED}
+    assert store.beat(executing.id, 1) is Phase.ARCHIVED
+    assert service.get(later.id).phase is Phase.PENDING
+    assert service.sweep() == 0
+
+
+def test_uploads_of_a_request_that_died_are_removed_after_a_day(service: JobService, clock: Clock) -> None:
+    mine = service.create([])
+    for name in (mine.id, "died", "arriving"):
+        service.uploads_folder(name).mkdir(parents=True)
+    for name in (mine.id, "died"):
+        os.utime(service.uploads_folder(name), (clock.now.timestamp() - 90_000,) * 2)
+    service.tidy()
+    assert {folder.name for folder in service.uploads_folder("x").parent.iterdir()} == {mine.id, "arriving"}
+
+
+def test_services_share_a_store_and_do_not_see_each_other(
+    service: JobService, store: JobStore, manifest: Manifest
+) -> None:
+    queued: list[str] = []
+    queries = JobService(store, manifest, service="tap", queued=lambda job: queued.append(job.id))
+    query, job = queries.create([RUN]), service.create([])
+    assert queued == [query.id]
+    assert [entry.id for entry in queries.select()] == [query.id]
+    with pytest.raises(NotFoundFault, match="belongs to the service jobs"):
+        queries.get(job.id)
+
+
+def test_a_wait_ends_with_the_phase_or_with_the_limit(engine: Engine, manifest: Manifest) -> None:
+    service = JobService(JobStore(engine), manifest)
+    job = service.create([])
+
+    async def changed() -> Job:
+        waiting = asyncio.create_task(service.wait(job.id, seconds=-1))
+        await asyncio.sleep(0.1)
+        service.abort(job.id)
+        return await waiting
+
+    other = service.create([])
+    began = time.monotonic()
+    assert asyncio.run(service.wait(other.id, seconds=50)).phase is Phase.PENDING
+    assert 0.9 < time.monotonic() - began < 2
+    assert asyncio.run(changed()).phase is Phase.ABORTED
