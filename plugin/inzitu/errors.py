@@ -26,6 +26,7 @@ Kernels and the record know nothing of this tree: they raise `ValueError` and `O
 from __future__ import annotations
 
 import errno
+import os
 from typing import ClassVar
 
 
@@ -116,10 +117,16 @@ def as_fault(error: BaseException) -> Fault:
         case Fault():
             return error
         case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EROFS):
-            return StorageFault(f"{error}. Nothing already stored is lost; free some space and run the job again.")
+            return StorageFault(_no_room(str(error)))
+        case ValueError() if os.strerror(errno.ENOSPC) in str(error):  # as the library of the checkpoints says it
+            return StorageFault(_no_room(os.strerror(errno.ENOSPC)))
         case MemoryError():
             return ServiceFault("The job ran out of memory. Ask for fewer rows, a smaller network or a smaller batch.")
         case ValueError():
             return UserFault(str(error))
         case _:
             return ServiceFault(f"{type(error).__name__}: {error}")
+
+
+def _no_room(reason: str) -> str:
+    return f"{reason}. Nothing already stored is lost; free some space and run the job again."

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyvo
+import requests
 import yaml
 from astropy.table import Table
 
@@ -56,6 +60,13 @@ def make_stage(folder: Path) -> Stage:
     (folder / "manifest.yaml").write_text(yaml.safe_dump(manifest))
     names = [str(name) for name in few["objID"]]
     return Stage(folder, Table({"source_id": names, "ra": few["ra"], "dec": few["dec"], "z": few["z"]}))
+
+
+@contextmanager
+def tap(url: str) -> Iterator[pyvo.dal.TAPService]:
+    """The tables of a service, by pyvo; it leaves no connection open behind it."""
+    with requests.Session() as session:
+        yield pyvo.dal.TAPService(f"{url}/tap", session=session)
 
 
 def lists(stage: Stage) -> dict[str, Path]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import hashlib
+import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-import pyvo
 from astropy.table import Table
 from prov.model import ProvDocument
 from scipy.special import ndtr
@@ -22,7 +21,7 @@ from inzitu.demo.service import RunningService
 from inzitu.errors import Fault
 from inzitu.hips import Survey, cutouts
 from inzitu.learn import bundles
-from story.stage import COUNT, KNOWN, QUICK, Stage, lists
+from story.stage import COUNT, KNOWN, QUICK, Stage, lists, tap
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,9 @@ def played(stage: Stage, running: RunningService) -> Played:
     with Service(running.url) as service:
         seen = list(service.follow(service.submit("train-predict", lists(stage), QUICK | {"TABLE": "story"}).url))
     assert seen[-1].phase == "COMPLETED", seen[-1].message
-    tap = pyvo.dal.TAPService(f"{running.url}/tap")
-    return Played(seen[-1], seen, tap.run_sync("SELECT * FROM predictions.story ORDER BY source_id").to_table())
+    with tap(running.url) as tables:
+        rows = tables.run_sync("SELECT * FROM predictions.story ORDER BY source_id").to_table()
+    return Played(seen[-1], seen, rows)
 
 
 def test_the_job_shows_its_steps_losses_and_time_left(played: Played) -> None:
@@ -71,12 +71,11 @@ def test_columns_have_units_and_ucds(played: Played) -> None:
 
 
 def test_the_table_stands_in_tap_schema_and_answers_async(played: Played, running: RunningService) -> None:
-    tap = pyvo.dal.TAPService(f"{running.url}/tap")
-    columns = tap.run_sync("SELECT column_name FROM TAP_SCHEMA.columns WHERE table_name = 'predictions.story'")
+    probable = "SELECT source_id, pz_prob(weights, means, sigmas, 0, 9) AS whole FROM predictions.story"
+    with tap(running.url) as tables:
+        columns = tables.run_sync("SELECT column_name FROM TAP_SCHEMA.columns WHERE table_name = 'predictions.story'")
+        answer = tables.run_async(probable).to_table()
     assert {"source_id", "weights", "means", "sigmas", "model_id"} <= set(columns.to_table()["column_name"])
-    answer = tap.run_async(
-        "SELECT source_id, pz_prob(weights, means, sigmas, 0, 9) AS whole FROM predictions.story"
-    ).to_table()
     assert len(answer) == COUNT - KNOWN
     np.testing.assert_allclose(answer["whole"], 1, atol=1e-5)
 
@@ -107,7 +106,7 @@ def test_the_record_names_the_tiles_with_their_digests(played: Played, service: 
     asked = {"ID": played.job.id, "RESPONSEFORMAT": "PROV-JSON", "MEMBERS": "true"}
     text = service.request("GET", "/provenance", params=asked).text
     tile = next((stage.folder / "hips" / "r" / "Norder13").rglob("*.fits"))
-    assert str(tile) in text
+    assert tile.name in text
     assert hashlib.sha256(tile.read_bytes()).hexdigest() in text
 
 
@@ -122,7 +121,8 @@ def test_scores_log_and_pictures_come_with_the_job(played: Played, service: Serv
 def test_bytes_read_and_sent_are_in_the_job(played: Played, service: Service, stage: Stage) -> None:
     info = service.job(played.job.url).info
     tiles = sum(path.stat().st_size for path in (stage.folder / "hips").rglob("Npix*.fits"))
-    assert 0.5 * tiles < float(info["bytes_read"]) < 1.1 * tiles
+    # A stamp of 28 pixels leaves the outer tiles of the 64 pixels that the archive holds of a quasar.
+    assert 0.3 * tiles < float(info["bytes_read"]) < 1.1 * tiles
     assert float(info["bytes_sent"]) > 0
 
 

@@ -70,14 +70,17 @@ def read_list(path: Path, *, name: str, labelled: bool, most: int) -> SourceList
     LimitFault
         More rows than allowed.
     """
-    table = read_table(path)
+    try:
+        table = read_table(path)
+        ra_name, dec_name = guess_positions(table)
+    except TableFault as error:
+        raise TableFault(f"The {name} list: {error}") from error
     if table.num_rows == 0:
         raise TableFault(f"The {name} list has no rows; send at least one source.")
     if table.num_rows > most:
         raise LimitFault(
             f"The {name} list has {table.num_rows:,} rows; this service takes {most:,} a job. Split the list."
         )
-    ra_name, dec_name = guess_positions(table)
     ra, dec = positions(table, ra=ra_name, dec=dec_name)
     redshift = _named(table, _REDSHIFTS)
     if labelled and redshift is None:

@@ -75,7 +75,7 @@ def ask_functions(tap: pyvo.dal.TAPService, table: str, rows: Table, blind: Quas
         return np.asarray((weights * ndtr((z - means) / sigmas)).sum(axis=1))
 
     likely = tap.run_sync(
-        f"SELECT TOP 5 source_id FROM {table} WHERE pz_prob(weights, means, sigmas, 3.0, 3.5) > 0.9 ORDER BY z_median"
+        f"SELECT TOP 5 source_id FROM {table} WHERE pz_prob(weights, means, sigmas, 3.0, 3.5) > 0.5 ORDER BY z_median"
     ).to_table()
     truth = Table({"source_id": blind.name, "z": blind.z})
     scored = tap.run_sync(

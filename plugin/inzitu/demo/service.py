@@ -37,12 +37,12 @@ class RunningService:
         self.manifest, self.logs = manifest, logs
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[tuple[str, subprocess.Popen[bytes]]] = []
 
     def __enter__(self) -> Self:
         self.logs.mkdir(parents=True, exist_ok=True)
-        self._start("serve", "--port", str(self.port))
-        self._start("work")
+        self.start("serve", "--port", str(self.port))
+        self.start("work")
         try:
             self._wait_until_up()
         except BaseException:
@@ -57,24 +57,29 @@ class RunningService:
 
     def stop(self) -> None:
         """End both processes."""
-        for process in self._processes:
+        for _, process in self._processes:
             process.terminate()
-        for process in self._processes:
+        for _, process in self._processes:
             try:
                 process.wait(15)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
 
-    def _start(self, command: str, *options: str) -> None:
+    def process(self, command: str) -> psutil.Process:
+        """Return the process that was last started for a command, `serve` or `work`."""
+        return psutil.Process([process.pid for name, process in self._processes if name == command][-1])
+
+    def start(self, command: str, *options: str) -> None:
+        """Start a command of the deployment as a process of its own."""
         arguments = [sys.executable, "-m", "inzitu.cli", command, "--manifest", str(self.manifest), *options]
         with (self.logs / f"{command}.log").open("ab") as log:
-            self._processes.append(subprocess.Popen(arguments, stdout=log, stderr=log))
+            self._processes.append((command, subprocess.Popen(arguments, stdout=log, stderr=log)))
 
     def _wait_until_up(self) -> None:
         deadline = time.monotonic() + _SECONDS_TO_START
         while time.monotonic() < deadline:
-            for process in self._processes:
+            for _, process in self._processes:
                 if process.poll() is not None:
                     raise ServiceFault(f"A process of the service ended at once; {self.logs} holds its log.")
             with contextlib.suppress(ServiceFault), Service(self.url) as service:
