@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt64
+from jaxtyping import Bool, Float, Integer
 
 from inzitu.sky.cells import DEEPEST, usable
 
@@ -56,7 +56,7 @@ class Coverage:
         return cls(moc_of_text(text))
 
     @classmethod
-    def from_cells(cls, order: int, cells: UInt64[np.ndarray, " n"]) -> Coverage:
+    def from_cells(cls, order: int, cells: Integer[np.ndarray, " n"]) -> Coverage:
         """Make a coverage of nested HEALPix cells of one order."""
         from mocpy import MOC
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int64
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from inzitu.sky.cells import usable
 from inzitu.sky.crossmatch import crossmatch
@@ -29,6 +27,10 @@ def duplicates(ra: Float[np.ndarray, " n"], dec: Float[np.ndarray, " n"], radius
     ValueError
         The radius is out of range or the columns differ in length.
     """
+    # SciPy's sparse matrices take as long to import as a crossmatch of a million rows, which has no use for them.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     labels = np.arange(len(ra))
     good = np.flatnonzero(usable(ra, dec))
     # A placeholder such as (0, 0) may stand in many rows; were each searched, their pairs would be n squared.

@@ -1,9 +1,9 @@
 """Neighbours on the unit sphere: points hashed by the cells of a cubic grid in three dimensions.
 
 A cell is at least twice as wide as the search radius, so the ball around a point touches at most two cells along each
-axis: eight cells hold all its neighbours. There is no seam at the poles nor at right ascension zero, because the grid
-knows nothing of either. The test of a candidate is the squared chord between unit vectors, the quantity that a k-d tree
-over the same vectors compares; subtraction keeps it accurate to 1e-16 rad for arcseconds as for degrees.
+axis, and mostly lies in a single one. There is no seam at the poles nor at right ascension zero, because the grid knows
+nothing of either. The test of a candidate is the squared chord between unit vectors, the quantity that a k-d tree over
+the same vectors compares; subtraction keeps it accurate to 1e-16 rad for arcseconds as for degrees.
 """
 
 from __future__ import annotations
@@ -11,18 +11,24 @@ from __future__ import annotations
 from typing import NamedTuple, no_type_check
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int32
 from numba import njit
 
 # The import hook that checks array annotations in tests cannot see through compiled functions: no_type_check.
+
+
+CROWD = 4.0
+"""Points that share a cell with the average point: with more, finer cells are worth their making."""
+SLACK = 1e-15
+"""More than the rounding of a unit vector's coordinates."""
 
 
 class Grid(NamedTuple):
     """Points in the order of their buckets; bucket `b` holds the points from `starts[b]` to `starts[b + 1]`."""
 
     cell: float
-    starts: Int64[np.ndarray, " edges"]
-    rows: Int64[np.ndarray, " n"]
+    starts: Int32[np.ndarray, " edges"]
+    rows: Int32[np.ndarray, " n"]
     points: Float[np.ndarray, "n 3"]
 
 
@@ -70,47 +76,62 @@ def build(points: np.ndarray, reach: float) -> Grid:
     buckets = 1
     while buckets < 2 * n:
         buckets *= 2
-    # A little more than twice the reach: rounding must not push a neighbour into a third cell.
-    cell = max(2.0 * reach * (1.0 + 1e-9), 1e-9)
-    starts = np.zeros(buckets + 1, dtype=np.int64)
-    which = np.empty(n, dtype=np.int64)
-    for p in range(n):
-        which[p] = _bucket(
-            int(np.floor(points[p, 0] / cell)),
-            int(np.floor(points[p, 1] / cell)),
-            int(np.floor(points[p, 2] / cell)),
-            buckets - 1,
-        )
-        starts[which[p] + 1] += 1
-    for b in range(buckets):
-        starts[b + 1] += starts[b]
-    fill = starts[:-1].copy()
-    rows = np.empty(n, dtype=np.int64)
+    least = max(2.0 * (reach + SLACK), 1e-9)
+    # The area of the belt that holds the points is 2 pi times its height (Archimedes); begin with a cell for every
+    # fourth of a point there, and refine where they crowd.
+    cell = least
+    if n:
+        cell = max(least, 0.5 * np.sqrt(2.0 * np.pi * (points[:, 2].max() - points[:, 2].min()) / n))
+    which, starts, crowd = _fill(points, cell, buckets)
+    while crowd > CROWD and cell > least:
+        cell = max(least, 0.25 * cell)
+        which, starts, crowd = _fill(points, cell, buckets)
+    rows = np.empty(n, dtype=np.int32)
     ordered = np.empty((n, 3))
+    fill = starts[:-1].copy()
     for p in range(n):
         slot = fill[which[p]]
         fill[which[p]] += 1
         rows[slot] = p
-        ordered[slot] = points[p]
+        ordered[slot, 0], ordered[slot, 1], ordered[slot, 2] = points[p, 0], points[p, 1], points[p, 2]
     return Grid(cell, starts, rows, ordered)
 
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def _buckets_around(x: float, y: float, z: float, grid: Grid, around: np.ndarray) -> int:
-    """Write the distinct buckets of the eight cells nearest to a point into `around`; return how many they are."""
+def _fill(points: np.ndarray, cell: float, buckets: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return the bucket of each point, where each begins, and how many share the average point's."""
+    n = points.shape[0]
+    which = np.empty(n, dtype=np.int32)
+    starts = np.zeros(buckets + 1, dtype=np.int32)
+    for p in range(n):
+        i, j, k = np.floor(points[p, 0] / cell), np.floor(points[p, 1] / cell), np.floor(points[p, 2] / cell)
+        which[p] = _bucket(int(i), int(j), int(k), buckets - 1)
+        starts[which[p] + 1] += 1
+    squares = 0.0
+    for b in range(buckets):
+        squares += float(starts[b + 1]) ** 2
+        starts[b + 1] += starts[b]
+    return which, starts, squares / max(n, 1)
+
+
+@njit(cache=True, nogil=True)
+@no_type_check
+def _buckets_around(x: float, y: float, z: float, grid: Grid, reach: float, around: np.ndarray) -> int:
+    """Write the distinct buckets of the cells that the ball around a point touches; return how many they are."""
     mask = grid.starts.size - 2
-    # The cell whose centre is left of the point, and the one right of it, hold everything within half a cell.
-    i, j, k = int(np.floor(x / grid.cell - 0.5)), int(np.floor(y / grid.cell - 0.5)), int(np.floor(z / grid.cell - 0.5))
+    wide = reach + SLACK
     count = 0
-    for corner in range(8):
-        bucket = _bucket(i + (corner & 1), j + ((corner >> 1) & 1), k + (corner >> 2), mask)
-        known = grid.starts[bucket] == grid.starts[bucket + 1]
-        for seen in range(count):
-            known = known or around[seen] == bucket
-        if not known:
-            around[count] = bucket
-            count += 1
+    for i in range(int(np.floor((x - wide) / grid.cell)), int(np.floor((x + wide) / grid.cell)) + 1):
+        for j in range(int(np.floor((y - wide) / grid.cell)), int(np.floor((y + wide) / grid.cell)) + 1):
+            for k in range(int(np.floor((z - wide) / grid.cell)), int(np.floor((z + wide) / grid.cell)) + 1):
+                bucket = _bucket(i, j, k, mask)
+                known = grid.starts[bucket] == grid.starts[bucket + 1]
+                for seen in range(count):
+                    known = known or around[seen] == bucket
+                if not known:
+                    around[count] = bucket
+                    count += 1
     return count
 
 
@@ -123,10 +144,10 @@ def nearest(points: np.ndarray, grid: Grid, reach: float) -> tuple[np.ndarray, n
     """
     rows = np.full(points.shape[0], -1, dtype=np.int64)
     chords = np.full(points.shape[0], reach * reach)
-    around = np.empty(8, dtype=np.int64)
+    around = np.empty(27, dtype=np.int64)
     for p in range(points.shape[0]):
         x, y, z = points[p, 0], points[p, 1], points[p, 2]
-        for b in range(_buckets_around(x, y, z, grid, around)):
+        for b in range(_buckets_around(x, y, z, grid, reach, around)):
             for slot in range(grid.starts[around[b]], grid.starts[around[b] + 1]):
                 dx, dy, dz = x - grid.points[slot, 0], y - grid.points[slot, 1], z - grid.points[slot, 2]
                 square = dx * dx + dy * dy + dz * dz
@@ -148,11 +169,11 @@ def all_within(points: np.ndarray, grid: Grid, reach: float) -> tuple[np.ndarray
     first = np.empty(points.shape[0] + 16, dtype=np.int64)
     second = np.empty_like(first)
     chords = np.empty(first.size)
-    around = np.empty(8, dtype=np.int64)
+    around = np.empty(27, dtype=np.int64)
     n = 0
     for p in range(points.shape[0]):
         x, y, z = points[p, 0], points[p, 1], points[p, 2]
-        for b in range(_buckets_around(x, y, z, grid, around)):
+        for b in range(_buckets_around(x, y, z, grid, reach, around)):
             for slot in range(grid.starts[around[b]], grid.starts[around[b] + 1]):
                 dx, dy, dz = x - grid.points[slot, 0], y - grid.points[slot, 1], z - grid.points[slot, 2]
                 square = dx * dx + dy * dy + dz * dz
