@@ -102,10 +102,13 @@ def test_what_exceeds_a_limit_is_brought_down_to_it_and_shown(server: Server) ->
 
 def test_parameters_of_a_pending_job_can_be_replaced(server: Server) -> None:
     url = server.create(SEED="1")
-    server.http.post(f"{url}/parameters", data={"seed": "2", "UPLOAD": "targets,param:c"}, files={"c": LISTS["b"]})
+    server.http.post(
+        f"{url}/parameters", data={"seed": "2", "UPLOAD": "targets,param:c", "RunId": "second"}, files={"c": LISTS["b"]}
+    )
     job = server.job(url)
-    assert job.parameter("SEED") == "2"
+    assert (job.parameter("SEED"), job.run_id) == ("2", "second")
     assert [upload.uri for upload in job.uploads] == ["param:a", "param:c"]
+    assert [value for name, value in job.parameters if name == "UPLOAD"] == ["training,param:a", "targets,param:c"]
     server.http.post(f"{url}/phase", data={"PHASE": "RUN"})
     late = server.http.post(f"{url}/parameters", data={"SEED": "3"})
     assert (late.status_code, "only a PENDING job can be changed" in late.text) == (400, True)

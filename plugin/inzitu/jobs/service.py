@@ -135,11 +135,13 @@ class JobService:
 
     def add_parameters(self, id: str, parameters: Iterable[tuple[str, str]], uploads: Iterable[Upload] = ()) -> Job:
         """Set parameters of a PENDING job: a name it has already gets the new values (UWS 1.1, section 2.2.2.2)."""
-        job, given = self.get(id), Parameters(parameters).without(*_CONTROL)
+        job, asked = self.get(id), Parameters(parameters)
+        given = asked.without(*_CONTROL, "UPLOAD")
+        kept = Parameters(job.parameters).without("UPLOAD", *(name for name, _ in given))
         sent = {upload.name.lower(): upload for upload in uploads}
-        kept = Parameters(job.parameters).without(*(name for name, _ in given if name.upper() != "UPLOAD"))
-        others = [upload for upload in job.uploads if upload.name.lower() not in sent]
-        return self.store.change(id, parameters=[*kept, *given], uploads=[*others, *sent.values()])
+        tables = [*(upload for upload in job.uploads if upload.name.lower() not in sent), *sent.values()]
+        named = [("UPLOAD", f"{table.name},{table.uri}") for table in tables]
+        return self.store.change(id, parameters=[*kept, *given, *named], uploads=tables, run_id=asked.one("RUNID"))
 
     def set_destruction(self, id: str, at: datetime) -> Job:
         """Set when a job's results are destroyed, within the limit."""

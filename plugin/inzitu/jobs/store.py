@@ -134,6 +134,7 @@ class JobStore:
         execution_seconds: int | None = None,
         quote: datetime | None = None,
         estimate: Mapping[str, Any] | None = None,
+        run_id: str | None = None,
     ) -> Job:
         """Change what is given; parameters, uploads and the execution duration only while the job is PENDING.
 
@@ -142,7 +143,7 @@ class JobStore:
         PhaseFault
             The job no longer is.
         """
-        values: dict[str, Any] = {"destruction": destruction, "quote": quote, "estimate": estimate}
+        values: dict[str, Any] = {"destruction": destruction, "quote": quote, "estimate": estimate, "run_id": run_id}
         with self._engine.begin() as connection:
             row = rows.of(connection, id)
             if any(value is not None for value in (parameters, uploads, execution_seconds)):
