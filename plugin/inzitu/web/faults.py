@@ -96,7 +96,7 @@ def _answer(request: Request, error: Exception) -> Response:
     fault, status = _fault(error)
     if fault.status >= 500:
         _log.error("%s %s: %s", request.method, request.url.path, fault, exc_info=error)
-    if request.url.path.startswith("/tap"):
+    if request.url.path.removeprefix(request.scope.get("root_path", "")).startswith("/tap"):
         response = votable(fault, status)
     elif request.headers.get("accept", "").startswith("text/html"):
         response = _page(request, fault, status)
