@@ -49,7 +49,9 @@ class QueryService:
     def __init__(self, manifest: Manifest, published: PublishedTables, *, slots: int = _SLOTS) -> None:
         self._limits = manifest.limits
         self._holdings = Holdings(manifest, published)
-        self._slots = threading.BoundedSemaphore(slots)
+        self._slots = slots
+        self._running = 0
+        self._ended = threading.Condition()
         self._memory_mb = manifest.limits.query_memory_mb // slots
 
     def tables(self) -> list[Table]:
@@ -92,8 +94,7 @@ class QueryService:
         sent = [in_memory("TAP_UPLOAD", check_name(name), rows) for name, rows in (uploads or {}).items()]
         translated = translate(adql, [*tables, *sent], most=allowed + 1)
         full = tuple(tap_schema.filled(table, tables) if table in own else table for table in translated.tables)
-        if not self._slots.acquire(timeout=_PATIENCE_SECONDS):
-            raise BusyFault(f"{_SLOTS} queries are running; try again in a minute, or ask asynchronously.")
+        self._take_slot()
         try:
             limit = self._limits.query_seconds if seconds is None else seconds
             return Result(
@@ -101,11 +102,27 @@ class QueryService:
                 maxrec=allowed,
                 seconds=limit,
                 memory_mb=self._memory_mb,
-                done=self._slots.release,
+                done=self._give_slot_back,
             )
         except BaseException:
-            self._slots.release()
+            self._give_slot_back()
             raise
+
+    @property
+    def running(self) -> int:
+        """How many queries have an engine now."""
+        return self._running
+
+    def _take_slot(self) -> None:
+        with self._ended:
+            if not self._ended.wait_for(lambda: self._running < self._slots, _PATIENCE_SECONDS):
+                raise BusyFault(f"{self._running} queries are running; try again in a minute, or ask asynchronously.")
+            self._running += 1
+
+    def _give_slot_back(self) -> None:
+        with self._ended:
+            self._running -= 1
+            self._ended.notify()
 
 
 class Result:

@@ -33,9 +33,11 @@ from inzitu.vo.outputs import OUTPUTS
 
 _STD = "ivo://ivoa.net/std"
 _FEATURES = f"{_STD}/TAPRegExt#features"
-_XSI = "http://www.w3.org/2001/XMLSchema-instance"
-_VS = "http://www.ivoa.net/xml/VODataService/v1.1"
-_VOSI_TABLES = "http://www.ivoa.net/xml/VOSITables/v1.0"
+_NAMESPACES = {
+    "xmlns:vosi": "http://www.ivoa.net/xml/VOSITables/v1.0",
+    "xmlns:vs": "http://www.ivoa.net/xml/VODataService/v1.1",
+    "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,9 +155,7 @@ def tables(described: Sequence[DescribedTable], schemas: Mapping[str, str], *, d
     detail
         Whether to list the columns; without, VOSI's detail=min.
     """
-    for prefix, uri in (("vosi", _VOSI_TABLES), ("vs", _VS), ("xsi", _XSI)):
-        ET.register_namespace(prefix, uri)
-    root = ET.Element(f"{{{_VOSI_TABLES}}}tableset", {f"{{{_XSI}}}type": "vs:TableSet", "xmlns:vs": _VS})
+    root = ET.Element("vosi:tableset", _NAMESPACES | {"xsi:type": "vs:TableSet"})
     for schema in dict.fromkeys(table.schema for table in described):
         element = ET.SubElement(root, "schema")
         _texts(element, name=schema, description=schemas.get(schema))
@@ -167,8 +167,7 @@ def tables(described: Sequence[DescribedTable], schemas: Mapping[str, str], *, d
 
 def table(described: DescribedTable) -> bytes:
     """Return the document of one table."""
-    ET.register_namespace("vosi", _VOSI_TABLES)
-    root = ET.Element(f"{{{_VOSI_TABLES}}}table", {f"{{{_XSI}}}type": "vs:Table", "xmlns:vs": _VS})
+    root = ET.Element("vosi:table", _NAMESPACES | {"xsi:type": "vs:Table"})
     _fill_table(root, described, True)
     return _serialised(root)
 
@@ -196,8 +195,9 @@ def _fill_table(element: ET.Element, described: DescribedTable, detail: bool) ->
 def _add_column(element: ET.Element, column: DescribedColumn) -> None:
     field = column.field
     _texts(element, name=column.name, description=field.description, unit=field.unit, ucd=field.ucd, utype=field.utype)
-    attributes = {f"{{{_XSI}}}type": "vs:VOTableType"}
-    attributes |= {key: value for key in ("arraysize",) if (value := getattr(field, key))}
+    attributes = {"xsi:type": "vs:VOTableType"}
+    if field.arraysize:
+        attributes["arraysize"] = field.arraysize
     if field.xtype:
         attributes["extendedType"] = field.xtype
     ET.SubElement(element, "dataType", attributes).text = field.datatype
