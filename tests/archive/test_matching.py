@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from inzitu.archive.matching import Counts, crossmatch_files
+from inzitu.archive.streams import position_batches
 from inzitu.errors import LimitFault, TableFault
 from inzitu.sky import Coverage
 from inzitu.sky.zones import HEIGHT
@@ -82,8 +83,10 @@ def write(table: pa.Table, path: Path) -> Path:
             pc.write_csv(table, path)
         case ".fits":
             Table({"id": np.arange(len(table)), **columns}).write(path)
-        case ".xml":
-            from_table(Table(columns)).to_xml(str(path), tabledata_format="binary2")
+        case ".xml" | ".bin" | ".bin2":
+            form = {".xml": "tabledata", ".bin": "binary", ".bin2": "binary2"}[path.suffix]
+            names = [f"object {row}" * (row % 3) for row in range(len(table))]
+            from_table(Table({"name": names, **columns})).to_xml(str(path), tabledata_format=form)
         case ".d":
             for part in range(3):
                 folder = path / "dataset" / "Norder=1" / "Dir=0" / f"Npix={part}"
@@ -103,7 +106,7 @@ def match(a: Path, b: Path, radius: float = RADIUS, **options: object) -> tuple[
     return pq.read_table(out), counts
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".fits", ".xml", ".d"])
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".fits", ".xml", ".bin", ".bin2", ".d"])
 def test_every_format_gives_the_trees_nearest(tmp_path: Path, suffix: str) -> None:
     a, b = two_lists()
     pairs, counts = match(write(a, tmp_path / f"a{suffix}"), write(b, tmp_path / f"b{suffix}"))
@@ -153,7 +156,7 @@ def test_only_rows_of_the_first_list_inside_the_moc_are_matched(tmp_path: Path) 
     assert "outside the coverage" in str(counts)
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".fits", ".xml"])
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".fits", ".xml", ".bin", ".bin2"])
 def test_one_rubbish_row_in_a_hundred_is_counted_and_left_out(tmp_path: Path, suffix: str) -> None:
     a, b = two_lists()
     ra, dec = a["ra"].to_numpy().copy(), a["dec"].to_numpy().copy()
@@ -166,6 +169,27 @@ def test_one_rubbish_row_in_a_hundred_is_counted_and_left_out(tmp_path: Path, su
     assert counts.unusable_a == len(rubbish)
     assert pairs["row_a"].to_pylist() == [row for row in nearest_rows(a, b)[0] if row % 100]
     assert f"{len(rubbish)} rows without a usable position" in str(counts)
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".bin", ".bin2"])
+def test_a_votable_read_in_small_blocks_is_the_same_list(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, _ = two_lists(500)
+    path = write(a, tmp_path / f"a{suffix}")
+    monkeypatch.setattr("inzitu.archive.votable_rows.BYTES", 1001)
+    parts = list(position_batches(path))
+    assert len(parts) > 5
+    assert np.array_equal(np.concatenate([part.ra for part in parts]), a["ra"].to_numpy())
+    assert np.array_equal(np.concatenate([part.dec for part in parts]), a["dec"].to_numpy())
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".bin", ".bin2"])
+def test_a_truncated_votable_is_an_error(tmp_path: Path, suffix: str) -> None:
+    path = write(two_lists(500)[0], tmp_path / f"a{suffix}")
+    path.write_bytes(path.read_bytes()[:-3000])
+    with pytest.raises(TableFault, match="cannot be read as votable: it ends among its rows"):
+        list(position_batches(path))
 
 
 def test_text_among_the_numbers_of_a_csv_is_a_row_without_position(tmp_path: Path) -> None:

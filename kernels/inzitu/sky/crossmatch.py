@@ -118,8 +118,16 @@ def in_order(parts: Iterator[Pairs]) -> Pairs:
     first = np.concatenate([part.first for part in found] or [np.empty(0, np.int64)])
     second = np.concatenate([part.second for part in found] or [np.empty(0, np.int64)])
     separation = np.concatenate([part.separation for part in found] or [np.empty(0)])
-    order = np.lexsort((second, first))
+    order = order_of(first, second)
     return Pairs(first[order], second[order], separation[order])
+
+
+def order_of(first: Int64[np.ndarray, " p"], second: Int64[np.ndarray, " p"]) -> Int64[np.ndarray, " p"]:
+    """Return the order of pairs by the first row, then by the second."""
+    order = np.argsort(first)
+    # Among nearest neighbours no first row comes twice, and sorting by one column takes a tenth of the time.
+    once = bool((np.diff(first[order]) > 0).all())
+    return order if once else np.lexsort((second, first))
 
 
 def _angle(squares: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:

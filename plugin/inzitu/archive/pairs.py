@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from inzitu.archive.spool import Spool
 from inzitu.sky import Pairs
+from inzitu.sky.crossmatch import order_of
 
 SCHEMA = pa.schema(
     [
@@ -21,6 +22,8 @@ SCHEMA = pa.schema(
         pa.field("separation", pa.float64(), metadata={"unit": "arcsec", "ucd": "pos.angDistance"}),
     ]
 )
+ENCODING = {"row_a": "DELTA_BINARY_PACKED", "row_b": "DELTA_BINARY_PACKED", "separation": "PLAIN"}
+"""Sorted rows pack to a byte or two, better than a compressor does and in a fraction of the time."""
 BLOCK = 1 << 19
 """Rows of the first list whose pairs are sorted and written together."""
 
@@ -61,7 +64,7 @@ class PairSpool:
 
     def append(self, pairs: Pairs) -> None:
         """Put the pairs of a band aside."""
-        order = np.argsort(pairs.first, kind="stable")
+        order = np.argsort(pairs.first)
         first = pairs.first[order]
         starts = np.searchsorted(first, np.arange(self._blocks + 1) * BLOCK)
         self._spool.append(starts, first, pairs.second[order], pairs.separation[order])
@@ -70,10 +73,12 @@ class PairSpool:
         """Write all pairs, sorted by the first row and then by the second; the file appears when it is whole."""
         part = out.with_name(f".{out.name}.{os.getpid()}.part")
         try:
-            with pq.ParquetWriter(part, SCHEMA, compression="zstd", use_dictionary=False) as writer:
+            with pq.ParquetWriter(
+                part, SCHEMA, compression="none", use_dictionary=False, column_encoding=ENCODING
+            ) as writer:
                 for block in range(self._blocks):
                     first, second, separation = self._spool.between(block, block + 1)
-                    order = np.lexsort((second, first))
+                    order = order_of(first, second)
                     writer.write_table(pa.table([first[order], second[order], separation[order]], schema=SCHEMA))
             part.replace(out)
         finally:

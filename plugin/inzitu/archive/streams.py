@@ -1,6 +1,7 @@
 """Positions of a list of any length, some rows at a time.
 
-Parquet (a file, a partitioned folder, a HATS catalogue), binary FITS and CSV are read in batches, in bounded memory.
+Parquet (a file, a partitioned folder, a HATS catalogue), binary FITS, CSV and VOTable are read in batches, in bounded
+memory; FITS tables in ASCII, text between blanks and VOTables with FITS inside are read whole.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from inzitu.archive.catalogues import guess_positions, positions
 from inzitu.archive.delimited import Layout, csv_conversion, csv_reading, layout_of
 from inzitu.archive.fits_records import fits_layout
 from inzitu.archive.formats import as_table_fault, format_of, parquet_files, read_table
+from inzitu.archive.votable_rows import votable_batches, votable_layout
 from inzitu.errors import TableFault
 
 ROWS = 1 << 20
@@ -78,6 +80,8 @@ def _batches(path: Path, form: str, ra: str | None, dec: str | None) -> Iterator
             return _csv_batches(path, ra, dec)
         case "fits":
             return _fits_batches(path, ra, dec)
+        case "votable":
+            return _votable_batches(path, ra, dec)
         case _:
             return iter([(read_table(path, format=form), 1.0)])
 
@@ -142,3 +146,11 @@ def _fits_batches(path: Path, ra: str | None, dec: str | None) -> Iterator[tuple
         count = min(step, layout.rows - start)
         records = np.fromfile(path, layout.record, count, offset=layout.start + start * layout.record.itemsize)
         yield layout.columns(records, wanted), (start + count) / layout.rows
+
+
+def _votable_batches(path: Path, ra: str | None, dec: str | None) -> Iterator[tuple[pa.Table, float]]:
+    layout = votable_layout(path)
+    if layout is None:
+        yield read_table(path, format="votable"), 1.0
+    else:
+        yield from votable_batches(path, layout, _wanted(layout.schema, ra, dec))
