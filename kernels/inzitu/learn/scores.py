@@ -2,7 +2,8 @@
 
 Mixtures come as weights, means and sigmas [..., k], bins as probabilities [..., bin], truths as z [...], which
 broadcast. Everything runs in float32 under jit and in float64 when called with numpy arrays
-(`inzitu.learn.precision`). Scores of point estimates are in `inzitu.learn.points`.
+(`inzitu.learn.precision`). Scores of point estimates are in `inzitu.learn.points`, all of them together in
+`inzitu.learn.evaluation`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from inzitu.learn import bins, gaussian, mixture
+from inzitu.learn.bootstrap import Interval, bootstrap
 from inzitu.learn.points import PointScores, point_scores
 from inzitu.learn.precision import float64_outside
 
 __all__ = [
+    "Interval",
     "PointScores",
+    "bootstrap",
     "cde_loss_bins",
     "cde_loss_mixture",
     "cdf_mixture",
