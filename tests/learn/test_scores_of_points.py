@@ -61,7 +61,7 @@ def test_the_anderson_darling_probability_has_the_published_values() -> None:
     for value, p in ((1.933, 0.10), (2.492, 0.05), (3.857, 0.01)):
         assert anderson_darling_p(value, 100_000) == pytest.approx(p, rel=0.03)
     assert anderson_darling_p(0.0, 10) == 1.0
-    assert anderson_darling_p(500.0, 10) == 0.0
+    assert anderson_darling_p(500.0, 10) < 1e-4
 
 
 def test_uniform_numbers_pass_and_others_fail_all_tests() -> None:
