@@ -1,5 +1,6 @@
 """Crossmatch of files: every format, any memory, the same pairs as a k-d tree over everything."""
 
+import errno
 import re
 from pathlib import Path
 
@@ -218,6 +219,36 @@ def test_hours_sexagesimal_text_and_galactic_columns_find_the_same_objects(tmp_p
     hours = Table({"RA": sky.ra.hour, "DEC": sky.dec.deg}, units={"RA": "h", "DEC": "deg"})
     hours.write(tmp_path / "hours.fits")
     assert match(tmp_path / "hours.fits", other, 3.0)[0]["row_a"].to_pylist() == expected[0]
+
+
+def test_hours_without_a_unit_are_suspected_and_can_be_stated(tmp_path: Path) -> None:
+    a, b = two_lists(2000)
+    hours = pa.table({"ra": a["ra"].to_numpy() / 15, "dec": a["dec"]})
+    files = write(hours, tmp_path / "a.csv"), write(b, tmp_path / "b.csv")
+    _, suspected = match(*files)
+    assert "right ascensions of the first list look like hours" in str(suspected)
+    pairs, stated = match(*files, unit_a="hour")
+    assert pairs["row_a"].to_pylist() == nearest_rows(a, b)[0]
+    assert "hours" not in str(stated)
+
+
+def test_a_disk_that_fills_leaves_the_earlier_pairs_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = two_lists(500)
+    files = write(a, tmp_path / "a.parquet"), write(b, tmp_path / "b.parquet")
+    before, _ = match(*files)
+    names = {path.name for path in tmp_path.iterdir()}
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.pwrite", full)
+    monkeypatch.setattr("inzitu.archive.matching._check_crowding", lambda counts, memory: None)
+    with pytest.raises(OSError, match="No space left"):
+        match(*files, memory=1000)
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert pq.read_table(tmp_path / "pairs.parquet").equals(before)
 
 
 def test_scaled_integers_and_nulls_of_fits_are_read_as_fits_says(tmp_path: Path) -> None:

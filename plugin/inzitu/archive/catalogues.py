@@ -17,7 +17,7 @@ from inzitu.archive.formats import read_table
 from inzitu.errors import TableFault
 from inzitu.sky import usable
 
-__all__ = ["guess_positions", "positions", "read_table", "unusable"]
+__all__ = ["guess_positions", "look_like_hours", "positions", "read_table", "unusable"]
 
 EQUATORIAL = [
     ("ra", "dec"),
@@ -147,6 +147,15 @@ def positions(
 def unusable(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     """Return the numbers, from 0, of the rows without a usable position."""
     return np.flatnonzero(~usable(ra, dec))
+
+
+def look_like_hours(ra: np.ndarray, dec: np.ndarray) -> bool:
+    """Tell whether right ascensions taken for degrees [deg] may be hours.
+
+    They are suspect if none is beyond 24 though the list is long and spreads over the sky in declination.
+    """
+    good = usable(ra, dec)
+    return bool(good.sum() >= 100 and ra[good].max() <= 24.0 and np.ptp(ra[good]) > 12.0 and np.ptp(dec[good]) > 30.0)
 
 
 def _candidates(table: pa.Table) -> Iterator[tuple[str, str]]:

@@ -19,9 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
+from inzitu.archive.catalogues import look_like_hours
 from inzitu.archive.pairs import PairSpool
 from inzitu.archive.spool import Spool
-from inzitu.archive.streams import position_batches
+from inzitu.archive.streams import Batch, position_batches
 from inzitu.errors import LimitFault
 from inzitu.sky import Coverage, Pairs
 from inzitu.sky.crossmatch import BAND, check_radius, match_band, threads
@@ -50,6 +51,8 @@ class Counts:
         Rows of the first list outside the coverage.
     pairs
         Pairs found.
+    hours_a, hours_b
+        The right ascensions look like hours, though they are taken for degrees.
     spilled
         What did not fit in memory and went to disk [byte].
     """
@@ -60,16 +63,20 @@ class Counts:
     unusable_b: int
     outside: int
     pairs: int
+    hours_a: bool
+    hours_b: bool
     spilled: int
 
     def __str__(self) -> str:
         lost = self.unusable_a + self.unusable_b
-        return f"{self.pairs:,} pairs of {self.rows_a:,} and {self.rows_b:,} rows" + "".join(
-            [
-                f"; {self.outside:,} rows of the first list outside the coverage" if self.outside else "",
-                f"; {lost:,} rows without a usable position" if lost else "",
-            ]
-        )
+        remarks = {
+            f"; {self.outside:,} rows of the first list outside the coverage": self.outside,
+            f"; {lost:,} rows without a usable position": lost,
+            "; the right ascensions of the first list look like hours, state their unit": self.hours_a,
+            "; the right ascensions of the second list look like hours, state their unit": self.hours_b,
+        }
+        found = f"{self.pairs:,} pairs of {self.rows_a:,} and {self.rows_b:,} rows"
+        return found + "".join(remark for remark, holds in remarks.items() if holds)
 
 
 def crossmatch_files(
@@ -82,6 +89,8 @@ def crossmatch_files(
     moc: str | Path | None = None,
     columns_a: tuple[str, str] | None = None,
     columns_b: tuple[str, str] | None = None,
+    unit_a: str | None = None,
+    unit_b: str | None = None,
     memory: int = MEMORY,
     progress: Progress | None = None,
 ) -> Counts:
@@ -101,6 +110,8 @@ def crossmatch_files(
         Leave out the rows of A outside this coverage.
     columns_a, columns_b
         Names of the columns with right ascension and declination, if they are not to be guessed.
+    unit_a, unit_b
+        Units of the right ascensions, in place of what the lists say.
     memory
         What may be used, the libraries not counted [byte].
     progress
@@ -124,8 +135,16 @@ def crossmatch_files(
         pool = stack.enter_context(ThreadPoolExecutor(max(2, threads())))
         reads = _Halves(tell)
         futures = [
-            pool.submit(_put_in_zones, Path(a), columns_a, spools[0], coverage, reads.of(0)),
-            pool.submit(_put_in_zones, Path(b), columns_b, spools[1], None, reads.of(1)),
+            pool.submit(
+                _put_in_zones,
+                position_batches(Path(a), columns=columns_a, unit=unit_a),
+                spools[0],
+                coverage,
+                reads.of(0),
+            ),
+            pool.submit(
+                _put_in_zones, position_batches(Path(b), columns=columns_b, unit=unit_b), spools[1], None, reads.of(1)
+            ),
         ]
         first, second = (future.result() for future in futures)
         pairs = stack.enter_context(PairSpool(out.parent, rows=first.rows, limit=memory // 4))
@@ -134,7 +153,17 @@ def crossmatch_files(
             tell(0.5 + 0.5 * fraction, 1.0)
         pairs.write(out)
         spilled = spools[0].spilled + spools[1].spilled + pairs.spilled
-        return Counts(first.rows, second.rows, first.unusable, second.unusable, first.outside, len(pairs), spilled)
+        return Counts(
+            rows_a=first.rows,
+            rows_b=second.rows,
+            unusable_a=first.unusable,
+            unusable_b=second.unusable,
+            outside=first.outside,
+            pairs=len(pairs),
+            hours_a=first.hours and unit_a is None,
+            hours_b=second.hours and unit_b is None,
+            spilled=spilled,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,19 +173,18 @@ class _Read:
     rows: int
     unusable: int
     outside: int
+    hours: bool
 
 
 def _put_in_zones(
-    path: Path,
-    columns: tuple[str, str] | None,
-    spool: Spool,
-    coverage: Coverage | None,
-    tell: Callable[[float], None],
+    batches: Iterator[Batch], spool: Spool, coverage: Coverage | None, tell: Callable[[float], None]
 ) -> _Read:
     """Read a list once and put its positions aside, those outside the coverage left out."""
     rows = unusable = outside = 0
-    for batch in position_batches(path, columns=columns):
+    hours = True
+    for batch in batches:
         ra = batch.ra
+        hours = hours and look_like_hours(ra, batch.dec)
         unusable += int(np.isnan(ra).sum())
         if coverage is not None:
             inside = coverage.contains(ra, batch.dec)
@@ -166,7 +194,7 @@ def _put_in_zones(
         spool.append(zoned.starts, zoned.ra, zoned.dec, zoned.rows)
         rows += len(ra)
         tell(batch.fraction)
-    return _Read(rows, unusable, outside)
+    return _Read(rows, unusable, outside, hours)
 
 
 def _matched(

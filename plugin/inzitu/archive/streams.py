@@ -45,7 +45,7 @@ class Batch:
     fraction: float
 
 
-def position_batches(path: Path, *, columns: tuple[str, str] | None = None) -> Iterator[Batch]:
+def position_batches(path: Path, *, columns: tuple[str, str] | None = None, unit: str | None = None) -> Iterator[Batch]:
     """Yield the positions of a list, batch by batch, in the order of its rows.
 
     Parameters
@@ -54,6 +54,8 @@ def position_batches(path: Path, *, columns: tuple[str, str] | None = None) -> I
         A file, or a folder of Parquet files, which count in the order of their paths.
     columns
         Names of the columns with the positions, if they are not to be guessed.
+    unit
+        Unit of the right ascension, in place of the list's own.
 
     Raises
     ------
@@ -67,7 +69,7 @@ def position_batches(path: Path, *, columns: tuple[str, str] | None = None) -> I
         for table, fraction in _batches(path, form, ra, dec):
             if table.num_rows:
                 empty = False
-                yield Batch(*positions(table, ra=ra, dec=dec), fraction)
+                yield Batch(*positions(table, ra=ra, dec=dec, unit=unit), fraction)
     if empty:
         raise TableFault(f"{path.name} has no rows; give at least one.")
 
