@@ -7,6 +7,7 @@ the last one be damaged all the same, the one before is taken and the damaged on
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,16 +46,16 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, enable_async_checkpointing=False)
         return cls(ocp.CheckpointManager(folder.resolve(), options=options), identity)
 
-    def save(self, step: int, state: Any, history: list[dict[str, float]]) -> None:
+    def save(self, step: int, state: Any, history: Sequence[Mapping[str, float]]) -> None:
         """Write the state of a training after so many steps."""
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
         parts = ocp.args.Composite(
             state=ocp.args.StandardSave(leaves),
-            notes=ocp.args.JsonSave({"identity": self.identity, "history": history}),
+            notes=ocp.args.JsonSave({"identity": self.identity, "history": list(history)}),
         )
         self.manager.save(step, args=parts, force=True)
 
-    def restore(self, state: Any) -> tuple[Any, list[dict[str, float]]] | None:
+    def restore(self, state: Any) -> tuple[Any, list[Mapping[str, float]]] | None:
         """Give the last whole checkpoint in the form of `state`, with its history; None if there is none.
 
         Raises

@@ -12,8 +12,6 @@ from jaxtyping import Float
 from scipy.spatial import cKDTree
 
 NEIGHBOURS = 5
-# Directions in which the training rows differ by less than this share of the largest difference are noise.
-_LEAST_SHARE = 1e-3
 MOST_ROWS = 4096
 
 
@@ -31,17 +29,9 @@ class Familiar:
 
     def strangeness(self, features: Float[np.ndarray, "n f"]) -> Float[np.ndarray, " n"]:
         """Give the share of training rows that are less far from the others than each of these is: 0 to 1."""
-        centre, directions = self._whitening()
-        known = (self.features - centre) @ directions
-        tree = cKDTree(known)
-        count = min(NEIGHBOURS, len(known) - 1)
+        tree = cKDTree(self.features)
+        count = min(NEIGHBOURS, len(self.features) - 1)
         # Of a training row the nearest is itself.
-        own = np.sort(tree.query(known, k=count + 1)[0][:, -1])
-        distance = np.reshape(tree.query((features - centre) @ directions, k=[count])[0], -1)
-        return np.searchsorted(own, distance) / len(own)
-
-    def _whitening(self) -> tuple[np.ndarray, np.ndarray]:
-        centre = self.features.mean(axis=0)
-        _, lengths, directions = np.linalg.svd(self.features - centre, full_matrices=False)
-        kept = lengths > _LEAST_SHARE * lengths[0]
-        return centre, directions[kept].T * (np.sqrt(len(self.features)) / lengths[kept])
+        own = np.sort(tree.query(self.features, k=[count + 1])[0][:, 0])
+        distance = tree.query(features, k=[count])[0][:, 0]
+        return np.asarray(np.searchsorted(own, distance) / len(own))

@@ -22,6 +22,7 @@ from inzitu.learn.precision import pytree
 from inzitu.learn.recipe import Recipe
 
 MOST_STEPS = 500
+LOSS_MEMORY = 0.95
 
 
 @pytree
@@ -41,8 +42,12 @@ class State:
 
     Attributes
     ----------
+    seed
+        Where batches and augmentation come from.
     step
         Steps taken.
+    loss
+        Running mean of the loss.
     failed
         Whether the step that comes next gave a loss or a gradient that is not finite; the parameters are those before.
     members
@@ -53,7 +58,9 @@ class State:
         Its validation CRPS, and the evaluations since then.
     """
 
+    seed: Any
     step: Any
+    loss: Any
     failed: Any
     members: Any
     best: Any
@@ -63,7 +70,7 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """What a training's compiled program is made from.
+    """What a training's compiled program is made from; two are equal if they compile to the same.
 
     Attributes
     ----------
@@ -79,44 +86,59 @@ class Program:
     recipe: Recipe
     steps: int
     optimiser: optax.GradientTransformation = field(init=False)
+    _identity: tuple[Any, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "optimiser", self.recipe.optimiser(self.steps))
+        # The seed is in the state, so that another seed, as in another fold, does not compile anew.
+        object.__setattr__(self, "_identity", (self.graph, replace(self.recipe, seed=0).digest(), self.steps))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Program) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
 
     def begin(self, parameters: Any) -> State:
         """Give the first state of stacked parameters."""
         members = Member(parameters, parameters, jax.vmap(self.optimiser.init)(parameters))
         count = len(jax.tree.leaves(parameters)[0])
-        return State(
+        state = State(
+            seed=jnp.array(self.recipe.seed, jnp.uint32),
             step=jnp.zeros((), jnp.int32),
+            loss=jnp.zeros((), jnp.float32),
             failed=jnp.zeros((), bool),
-            members=jax.tree.map(jnp.array, members),
-            best=jax.tree.map(jnp.array, parameters),
-            best_crps=jnp.full(count, jnp.inf),
+            members=members,
+            best=parameters,
+            best_crps=jnp.full(count, jnp.inf, jnp.float32),
             waited=jnp.zeros(count, jnp.int32),
         )
+        # Copies of their own, to be donated, and of explicit types: a weak one would compile the program again.
+        own: State = jax.tree.map(lambda leaf: jnp.array(leaf, leaf.dtype), state)
+        return own
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def advance(
         self, state: State, rows: Int[Array, "most member batch"], count: Int[Array, ""], dataset: Dataset
-    ) -> tuple[State, Float[Array, " most"]]:
-        """Take `count` steps with the batches `rows`; give their losses too. A step that fails is the last."""
+    ) -> State:
+        """Take `count` steps with the batches `rows`. A step that fails is the last."""
 
-        def going(carry: tuple[Int[Array, ""], State, Array]) -> Array:
+        def going(carry: tuple[Int[Array, ""], State]) -> Array:
             unfinished: Array = (carry[0] < count) & ~carry[1].failed
             return unfinished
 
-        def step(carry: tuple[Int[Array, ""], State, Array]) -> tuple[Int[Array, ""], State, Array]:
-            turn, state, losses = carry
-            keys = self.keys(state.step, rows.shape[1])
+        def step(carry: tuple[Int[Array, ""], State]) -> tuple[Int[Array, ""], State]:
+            turn, state = carry
+            keys = self.keys(state, rows.shape[1])
             each = each_member(functools.partial(self._member_step, dataset, state.step), rows.shape[1])
             members, loss, fine = each(state.members, rows[turn], keys)
             failed = ~jnp.all(fine)
-            state = replace(state, members=members, step=state.step + ~failed, failed=failed)
-            return turn + 1, state, losses.at[turn].set(jnp.mean(loss))
+            share = jnp.maximum(1.0 - LOSS_MEMORY, 1.0 / (1.0 + state.step))
+            smooth = state.loss + share * (jnp.mean(loss) - state.loss)
+            return turn + 1, replace(state, members=members, loss=smooth, step=state.step + ~failed, failed=failed)
 
-        _, state, losses = lax.while_loop(going, step, (jnp.int32(0), state, jnp.zeros(rows.shape[0])))
-        return state, losses
+        advanced: State = lax.while_loop(going, step, (jnp.int32(0), state))[1]
+        return advanced
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def validate(self, state: State, blocks: Dataset, mask: Array) -> tuple[State, Float[Array, " member"]]:
@@ -132,11 +154,11 @@ class Program:
         waited = jnp.where(better, 0, state.waited + 1)
         return replace(state, best=best, best_crps=jnp.minimum(crps, state.best_crps), waited=waited), crps
 
-    def keys(self, step: Int[Array, ""], members: int) -> Key[Array, " member"]:
+    def keys(self, state: State, members: int) -> Key[Array, " member"]:
         """Give the key of each member's augmentation in a step."""
         # Folded once more than the keys of the first parameters, so that none is used twice.
-        root = jax.random.fold_in(jax.random.key(self.recipe.seed), 2**31)
-        return jax.random.split(jax.random.fold_in(root, step), members)
+        root = jax.random.fold_in(jax.random.key(state.seed), 2**31)
+        return jax.random.split(jax.random.fold_in(root, state.step), members)
 
     def loss(
         self,
@@ -163,7 +185,7 @@ class Program:
         loss, slopes = jax.value_and_grad(lambda parameters: jnp.mean(self.loss(parameters, images, scalars, labels)))(
             member.parameters
         )
-        fine = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(slopes))
+        fine = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(slopes))
         changes, optimiser = self.optimiser.update(slopes, member.optimiser, member.parameters)
         # Selected within the sum, where it costs nothing: after a failure the parameters are needed, not the rest.
         parameters = jax.tree.map(lambda p, change: jnp.where(fine, p + change, p), member.parameters, changes)

@@ -46,7 +46,7 @@ class Report:
     step, steps
         Steps taken, and in all.
     loss
-        Mean training loss of the last dispatch.
+        Running mean of the training loss.
     validation_crps, best_crps
         CRPS of the validation rows when last scored, and the lowest so far, mean over the members; NaN before.
     seconds_left
@@ -137,9 +137,9 @@ class _Loop:
     rows: np.ndarray
     report: Callable[[Report], None]
 
-    def run(self, state: State, store: Checkpoints | None, seconds: float) -> tuple[State, list[dict[str, float]]]:
+    def run(self, state: State, store: Checkpoints | None, seconds: float) -> tuple[State, list[Mapping[str, float]]]:
         """Go from the first state, or the last checkpoint, through all steps or until nothing improves."""
-        history: list[dict[str, float]] = []
+        history: list[Mapping[str, float]] = []
         if store and (found := store.restore(state)):
             state, history = jax.tree.map(jnp.asarray, found[0]), found[1]
         recipe, steps = self.program.recipe, self.program.steps
@@ -149,13 +149,13 @@ class _Loop:
         crps = history[-1]["validation_crps"] if history else float("nan")
         while step < steps and not bool(jnp.all(state.waited >= recipe.patience)):
             count = min(pace.count, every - step % every, steps - step)
-            state, loss = self._dispatch(state, step, count)
-            step += count
+            state = self._dispatch(state, step, count)
+            step, loss = step + count, float(state.loss)
             pace.took(count)
             if step % every == 0 or step == steps:
                 state, scored = self.program.validate(state, blocks, mask)
                 crps = float(jnp.mean(scored))
-                history.append({"step": step, "loss": loss, "validation_crps": crps})
+                history.append({"step": float(step), "loss": loss, "validation_crps": crps})
             if store and time.monotonic() - saved >= seconds:
                 store.save(step, state, history)
                 saved = time.monotonic()
@@ -163,26 +163,26 @@ class _Loop:
             self.report(Report(step, steps, loss, crps, best, pace.seconds_a_step * (steps - step)))
         return state, history
 
-    def _dispatch(self, state: State, step: int, count: int) -> tuple[State, float]:
+    def _dispatch(self, state: State, step: int, count: int) -> State:
         recipe = self.program.recipe
         members, size = recipe.members or 1, recipe.batch_size
         rows = np.zeros((MOST_STEPS, members, size), np.int32)
         for member in range(members):
             seed = (recipe.seed, member)
             rows[:count, member] = batches(len(self.rows), size, first=step, count=count, seed=seed)
-        state, losses = self.program.advance(state, rows, count, self.training)
+        state = self.program.advance(state, rows, count, self.training)
         if bool(state.failed):
             self._explain(state, rows[int(state.step) - step])
-        return state, float(np.mean(np.asarray(losses)[:count]))
+        return state
 
     def _explain(self, state: State, drawn: Integer[np.ndarray, "member batch"]) -> None:
         """Raise an error that says what was not finite in the step that comes next."""
-        keys = self.program.keys(state.step, len(drawn))
-        for member, rows in enumerate(drawn):
+        keys = self.program.keys(state, len(drawn))
+        for member, rows in enumerate(jnp.asarray(drawn)):
             parameters = jax.tree.map(lambda leaf, member=member: leaf[member], state.members.parameters)
             images = self.program.varied(self.training, rows, keys[member])
             scalars, labels = self.training.scalars[rows], self.training.labels[rows]
-            if reason := explained(self.program, parameters, images, scalars, labels, self.rows[rows]):
+            if reason := explained(self.program, parameters, images, scalars, labels, self.rows[np.asarray(rows)]):
                 raise TrainingError(f"step {int(state.step)}, member {member}: {reason}")
         raise TrainingError(f"step {int(state.step)}: a loss or gradient was not finite; lower the learning rate")
 

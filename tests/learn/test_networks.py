@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+
+from inzitu.learn.convolution import by_matrix, convolve, native, smooth
+from inzitu.learn.images import ImagesError, differences
+from inzitu.learn.layers import Convolution, DifferenceConvolution
+from inzitu.learn.networks import Dcmdn, NetworkError, Pasquet, build, parameter_count
+from learn.tiny import offer
+
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def dcmdn() -> Dcmdn:
+    network = build("dcmdn-a", key=KEY)
+    assert isinstance(network, Dcmdn)
+    return network
+
+
+def random(*shape: int, seed: int = 0) -> jax.Array:
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "count"),
+    [
+        ("dcmdn-a", "mixture(5)", 4_757_907),
+        ("dcmdn-b", "mixture(5)", 39_010_000),
+        ("pasquet", "bins(180, 0.4)", 27_600_000),
+    ],
+)
+def test_a_network_has_the_parameters_of_its_paper(name: str, head: str, count: int) -> None:
+    network = nnx.eval_shape(lambda: build(name, key=KEY, head=head))
+    assert parameter_count(network) == pytest.approx(count, rel=0.005)
+
+
+@jax.jit
+def by_the_paper(network: Dcmdn, images: jax.Array) -> jax.Array:
+    """dcmdn-a written out with the library's convolutions and poolings on the 15 channels."""
+    values = differences(images[:, 6:22, 6:22])
+    for level, layer in enumerate(network.convolutions):
+        window = lax.conv_general_dilated(
+            values, layer.kernel[...], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        values = window + layer.bias[...]
+        if level < 2:
+            values = jnp.tanh(lax.reduce_window(values, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"))
+    values = jax.nn.relu(values).reshape(-1, 4096)
+    for dense in network.dense:
+        values = jnp.tanh(values @ dense.kernel[...] + dense.bias[...])
+    return values @ network.head.kernel[...] + network.head.bias[...]
+
+
+def test_dcmdn_a_is_what_a_plain_reading_of_the_paper_gives(dcmdn: Dcmdn) -> None:
+    images = random(2, 28, 28, 5)
+    np.testing.assert_allclose(
+        jax.jit(lambda network, stamps: network(stamps))(dcmdn, images), by_the_paper(dcmdn, images), atol=2e-6
+    )
+
+
+def test_pasquet_flattens_to_22272() -> None:
+    network = nnx.eval_shape(lambda: build("pasquet", key=KEY, head="bins(180, 0.4)", scalars=1))
+    assert isinstance(network, Pasquet)
+    assert network.dense[0].kernel.shape == (22272 + 1, 1096)
+
+
+def test_pasquet_takes_small_stamps_and_any_head() -> None:
+    def outputs() -> jax.Array:
+        return build("pasquet", key=KEY, input_shape=(16, 16, 3), head="mixture(2)")(random(2, 16, 16, 3))
+
+    assert nnx.eval_shape(outputs).shape == (2, 6)
+
+
+@pytest.mark.parametrize("bands", [1, 2, 4, 5])
+def test_the_folded_convolution_equals_the_unfolded_one(bands: int) -> None:
+    folded = DifferenceConvolution(bands, 16, 3, key=KEY)
+    plain = Convolution(bands * (bands + 1) // 2, 16, 3, key=KEY)
+    images = random(3, 9, 9, bands)
+    np.testing.assert_allclose(folded(images), plain(differences(images)), atol=1e-5)
+
+
+def test_odd_sizes_and_other_bands_are_taken() -> None:
+    def outputs() -> jax.Array:
+        return build("dcmdn-a", key=KEY, input_shape=(33, 33, 3), head="mixture(3)")(random(2, 33, 33, 3))
+
+    assert nnx.eval_shape(outputs).shape == (2, 9)
+
+
+def test_the_forms_of_a_convolution_agree_with_their_gradients() -> None:
+    for channels in (3, 130):  # both ways of the kernel's gradient
+        images, kernel = random(2, 7, 6, channels), 0.1 * random(3, 2, channels, 4, seed=1)
+        slope = random(2, 5, 5, 4, seed=2)
+        np.testing.assert_allclose(by_matrix(images, kernel), native(images, kernel), atol=1e-4)
+        expected = jax.vjp(native, images, kernel)[1](slope)
+        slopes = jax.jit(lambda i, k, s: jax.vjp(convolve, i, k)[1](s))(images, kernel, slope)
+        for found, value in zip(slopes, expected, strict=True):
+            np.testing.assert_allclose(found, value, atol=2e-4)
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_same_padding_keeps_the_size(size: int) -> None:
+    images, kernel = random(2, 6, 5, 3), random(size, size, 3, 4, seed=1)
+    expected = lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    np.testing.assert_allclose(convolve(images, kernel, padding="SAME"), expected, atol=1e-4)
+
+
+def test_smoothing_counts_only_the_pixels_there_are() -> None:
+    pool: Callable[..., jax.Array] = nnx.avg_pool
+    expected = pool(random(1, 4, 4, 2), (2, 2), (1, 1), "SAME", count_include_pad=False)
+    np.testing.assert_allclose(smooth(random(1, 4, 4, 2)), expected, atol=1e-6)
+
+
+def test_the_outputs_begin_where_they_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(monkeypatch)
+    network = build("tiny", key=KEY)
+    bias = np.arange(15.0)
+    network.begin_at(bias)
+    np.testing.assert_allclose(network(random(4, 8, 8, 2)), np.tile(bias, (4, 1)), atol=0.2)
+
+
+def test_an_unknown_network_is_an_error_that_names_the_known_ones() -> None:
+    with pytest.raises(NetworkError, match="no network is called 'resnet': choose dcmdn-a, dcmdn-b, pasquet"):
+        build("resnet", key=KEY)
+
+
+def test_images_that_do_not_fit_are_refused_before_a_parameter_is_made(dcmdn: Dcmdn) -> None:
+    with pytest.raises(NetworkError, match="12 x 12 pixels; this network needs at least 16 x 16"):
+        build("dcmdn-a", key=KEY, input_shape=(12, 12, 5))
+    with pytest.raises(NetworkError, match="is not \\(rows, columns, bands\\)"):
+        build("dcmdn-a", key=KEY, input_shape=(16, 16))
+    with pytest.raises(ImagesError, match="at least 16 x 16 are needed"):
+        dcmdn(random(1, 10, 10, 5))

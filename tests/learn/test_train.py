@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+import pytest
+
+from inzitu.learn import recipe as recipes
+from inzitu.learn.dataset import batches
+from inzitu.learn.heads import HeadError
+from inzitu.learn.images import Augmentation
+from inzitu.learn.mixture import Mixture
+from inzitu.learn.predict import predict
+from inzitu.learn.recipe import Recipe, RecipeError
+from inzitu.learn.train import Report, Trained, TrainingError, train
+from learn.tiny import coloured, offer, thirds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TINY = Recipe(network="tiny", head="mixture(2)", epochs=8, batch_size=16, learning_rate=3e-3, members=1, evaluations=4)
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(monkeypatch)
+
+
+def crps(trained: Trained, images: np.ndarray, labels: np.ndarray) -> float:
+    """Of samples: E|x - z| - 1/2 E|x - x'| (Gneiting & Raftery 2007, eq. 20)."""
+    pdfs, rng = predict(trained, images), np.random.default_rng(0)
+    assert isinstance(pdfs, Mixture)
+    first, second = np.empty((2, 2000, len(labels)))
+    for samples in (first, second):
+        for row in range(len(labels)):
+            weights = pdfs.weights[row].astype(float)
+            chosen = rng.choice(len(weights), 2000, p=weights / weights.sum())
+            samples[:, row] = rng.normal(pdfs.means[row, chosen], pdfs.sigmas[row, chosen])
+    return float(np.mean(np.abs(first - labels)) - 0.5 * np.mean(np.abs(first - second)))
+
+
+def same(one: Trained, other: Trained) -> bool:
+    pairs = zip(jax.tree.leaves(one.parameters), jax.tree.leaves(other.parameters), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs) and one.history == other.history
+
+
+def test_64_images_are_learned_by_heart() -> None:
+    images, labels = coloured(65)
+    split = np.zeros(65, np.int8)
+    split[-1] = 1
+    still = Augmentation(symmetries=False, shift=0)
+    recipe = dataclasses.replace(TINY, epochs=400, augmentation=still, batch_size=64, patience=1000)
+    trained = train(images, labels, split, recipe=dataclasses.replace(recipe, evaluations=1))
+    found = predict(trained, images[:64], average=False)
+    assert np.mean(np.abs(found.mean() - labels[:64])) < 0.02
+
+
+def test_shuffled_labels_give_the_climatology() -> None:
+    images, labels = coloured(600)
+    labels = np.random.default_rng(1).permutation(labels)
+    split = thirds(600)
+    trained = train(images, labels, split, recipe=dataclasses.replace(TINY, epochs=6))
+    # Of a uniform distribution of width 1, by a forecaster who knows it: 1/6.
+    assert crps(trained, images[split == 2], labels[split == 2]) == pytest.approx(1 / 6, rel=0.1)
+
+
+def test_what_can_be_learned_is_learned() -> None:
+    images, labels = coloured(600)
+    split = thirds(600)
+    trained = train(images, labels, split, recipe=dataclasses.replace(TINY, epochs=12))
+    assert crps(trained, images[split == 2], labels[split == 2]) < 0.06
+    assert trained.rows == {"train": 400, "validation": 100, "test": 100}
+    assert trained.history[-1]["step"] == 12 * 400 / 16
+
+
+def test_another_seed_is_another_training() -> None:
+    images, labels = coloured(60)
+    one, other = (train(images, labels, thirds(60), recipe=dataclasses.replace(TINY, seed=seed)) for seed in (3, 4))
+    assert not same(one, other)
+
+
+class Killed(Exception):
+    pass
+
+
+def killer(step: int) -> Callable[[Report], None]:
+    def report(report: Report) -> None:
+        if report.step >= step:
+            raise Killed
+
+    return report
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:orbax")
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path) -> None:
+    images, labels = coloured(90)
+    recipe = dataclasses.replace(TINY, members=2)
+    whole = train(images, labels, thirds(90), recipe=recipe)
+    steps: list[int] = []
+    for stop in (3, 11):
+        with pytest.raises(Killed):
+            train(
+                images,
+                labels,
+                thirds(90),
+                recipe=recipe,
+                checkpoints=tmp_path,
+                checkpoint_seconds=0.0,
+                report=killer(stop),
+            )
+    resumed = train(
+        images, labels, thirds(90), recipe=recipe, checkpoints=tmp_path, report=lambda report: steps.append(report.step)
+    )
+    assert steps[0] > 11
+    assert same(whole, resumed)
+
+
+def test_the_way_is_reported_with_the_time_left() -> None:
+    images, labels = coloured(60)
+    reports: list[Report] = []
+    train(images, labels, thirds(60), recipe=TINY, report=reports.append)
+    steps = [report.step for report in reports]
+    assert steps == sorted(set(steps))
+    assert reports[-1].step == reports[-1].steps == 20
+    assert reports[-1].seconds_left == 0
+    assert all(np.isfinite(report.loss) for report in reports)
+    assert np.isfinite(reports[-1].validation_crps)
+
+
+def test_training_stops_when_the_validation_rows_get_no_better() -> None:
+    images, labels = coloured(60)
+    labels[thirds(60) == 0] = np.random.default_rng(0).uniform(5, 6, 40)
+    recipe = dataclasses.replace(TINY, epochs=400, evaluations=200, patience=3)
+    trained = train(images, labels, thirds(60), recipe=recipe)
+    assert trained.history[-1]["step"] < 600
+
+
+def test_each_member_of_an_ensemble_is_another_network() -> None:
+    images, labels = coloured(60)
+    trained = train(images, labels, thirds(60), recipe=dataclasses.replace(TINY, members=3))
+    found = predict(trained, images[:5])
+    assert isinstance(found, Mixture)
+    assert found.weights.shape == (5, 6)
+    np.testing.assert_allclose(found.weights.sum(axis=-1), 1, rtol=1e-6)
+    assert len(np.unique(found.means[0])) == 6
+
+
+def test_a_scalar_that_is_the_answer_is_used() -> None:
+    images, labels = coloured(300)
+    images = np.random.default_rng(0).normal(size=images.shape).astype(np.float32)
+    recipe = dataclasses.replace(TINY, scalars=("answer",), epochs=15)
+    trained = train(images, labels, thirds(300), recipe=recipe, scalars={"answer": labels})
+    found = predict(trained, images, {"answer": labels})
+    assert np.corrcoef(found.mean(), labels)[0, 1] > 0.9
+    with pytest.raises(ValueError, match="takes the scalar 'answer'; given are none"):
+        train(images, labels, thirds(300), recipe=recipe)
+
+
+def test_a_loss_that_is_not_finite_is_diagnosed_with_layer_and_rows() -> None:
+    images, labels = coloured(60)
+    recipe = dataclasses.replace(TINY, learning_rate=1e25, clip=1e30, warm_up=0.0)
+    with pytest.raises(TrainingError, match=r"step \d+, member 0: .*(finite).*"):
+        train(images, labels, thirds(60), recipe=recipe)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda images, labels, split: labels.put(3, np.nan), "1 rows have no finite label .rows 3."),
+        (lambda images, labels, split: labels.fill(0.3), "all training labels are 0.3: there is nothing to learn"),
+        (lambda images, labels, split: split.fill(0), "the split has no validation rows"),
+        (lambda images, labels, split: images[..., 1].fill(np.nan), "band 1 has a noise of nan"),
+    ],
+)
+def test_rows_that_cannot_be_learned_from_are_refused(
+    change: Callable[[np.ndarray, np.ndarray, np.ndarray], None], message: str
+) -> None:
+    images, labels = coloured(30)
+    split = thirds(30)
+    change(images, labels, split)
+    with pytest.raises(ValueError, match=message):
+        train(images, labels, split, recipe=TINY)
+
+
+def test_labels_outside_the_head_are_refused_before_anything_is_trained() -> None:
+    images, labels = coloured(30)
+    with pytest.raises(HeadError, match=r"covers 0 <= z <= 0.7"):
+        train(images, labels, thirds(30), recipe=dataclasses.replace(TINY, head="bins(10, 0.7)"))
+
+
+def test_an_epoch_shows_every_row_once() -> None:
+    drawn = batches(10, 4, first=0, count=5, seed=(0,)).ravel()
+    assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
+    assert list(drawn[:10]) != list(drawn[10:])
+
+
+def test_a_batch_depends_on_its_number_alone() -> None:
+    whole = batches(10, 4, first=0, count=9, seed=(1, 2))
+    np.testing.assert_array_equal(
+        np.concatenate([batches(10, 4, first=n, count=3, seed=(1, 2)) for n in (0, 3, 6)]), whole
+    )
+
+
+@pytest.mark.parametrize("numbers", [{"epochs": 0}, {"learning_rate": -1.0}, {"ema": 1.0}, {"compute": "int8"}])
+def test_numbers_that_cannot_be_are_refused(numbers: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match=next(iter(numbers))):
+        dataclasses.replace(TINY, **numbers)
+
+
+def test_a_recipe_settles_what_was_left_to_the_network() -> None:
+    settled = Recipe(network="dcmdn-a", batch_size=1000).settled(650)
+    assert settled.batch_size == 650
+    assert settled.learning_rate == recipes.OWN["dcmdn-a"].learning_rate
+    assert settled.members == 1
+    assert settled.epochs == round(recipes.OWN["dcmdn-a"].images / 650)
+    assert settled == settled.settled(650)
