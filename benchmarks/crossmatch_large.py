@@ -29,8 +29,9 @@ def prepare_large(folder: Path) -> None:
     for part in range(TIMES):
         for name, columns in zip("AB", spectra_and_archive(SMALL, seed=42 + part), strict=True):
             table = pa.table(columns)
-            writer = writers.setdefault(name, pq.ParquetWriter(folder / f"{name}.parquet", table.schema))
-            writer.write_table(table)
+            if name not in writers:
+                writers[name] = pq.ParquetWriter(folder / f"{name}.parquet", table.schema)
+            writers[name].write_table(table)
     for writer in writers.values():
         writer.close()
     (folder / "ready").touch()
