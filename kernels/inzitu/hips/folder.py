@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,8 +74,17 @@ class Folder:
 
     def deepest(self) -> int | None:
         """Return the deepest order that has FITS tiles."""
-        orders = (int(path.name[6:]) for path in Path(self.root).glob("Norder*") if path.name[6:].isdecimal())
-        return max(
-            (order for order in orders if next(Path(self.root).glob(f"Norder{order}/Dir*/Npix*.fits"), None)),
-            default=None,
-        )
+        with os.scandir(self.root) as entries:
+            orders = [int(entry.name[6:]) for entry in entries if re.fullmatch(r"Norder\d+", entry.name)]
+        return next((order for order in sorted(orders, reverse=True) if self._has_tiles(order)), None)
+
+    def _has_tiles(self, order: int) -> bool:
+        """Tell whether an order has a FITS tile, looking no further than the first: a folder may hold 10,000."""
+        with os.scandir(f"{self.root}/Norder{order}") as folders:
+            for folder in folders:
+                if not (folder.name.startswith("Dir") and folder.is_dir()):
+                    continue
+                with os.scandir(folder) as tiles:
+                    if any(re.fullmatch(r"Npix\d+\.fits", tile.name) for tile in tiles):
+                        return True
+        return False

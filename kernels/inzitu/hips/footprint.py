@@ -16,6 +16,9 @@ from inzitu.hips.survey import Survey
 from inzitu.hips.writing import nested_to_image
 from inzitu.sky import Coverage, cell_of
 
+POINTS = 4_000_000
+"""About how many points stand for the cells of another frame."""
+
 
 def coverage_of(survey: Survey) -> Coverage:
     """Return the coverage of a HiPS.
@@ -90,8 +93,12 @@ def pixels_of(survey: Survey, npix: int) -> Float[np.ndarray, "width width"]:
 
 
 def _in_icrs(order: int, cells: UInt64[np.ndarray, " c"], frame: str) -> Coverage:
-    """Return cells of another frame as ICRS cells half as wide, by points that lie four times as dense."""
-    finer = min(order + 3, DEEPEST)
+    """Return cells of another frame as those ICRS cells that they touch, down to a sixteenth of their width.
+
+    Points within the cells say which; they lie four times as dense as the cells, and are as many as POINTS allows.
+    """
+    deeper = int(np.clip(np.log2(POINTS / max(1, len(cells))) // 2, 2, 6))
+    finer = min(order + deeper, DEEPEST)
     each = np.uint64(4 ** (finer - order))
     points = (cells[:, None] * each + np.arange(each, dtype=np.uint64)).ravel()
     lon, lat = healpix_to_lonlat(points, finer)

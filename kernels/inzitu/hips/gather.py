@@ -56,7 +56,7 @@ _uint8, _int16, _int32, _int64, _float32, _float64 = map(
 )
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 @no_type_check
 def _raw(address, bitpix, offset):
     """Return a pixel as it stands in the file, NaN where there is no file to take it from."""

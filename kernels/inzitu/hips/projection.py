@@ -138,7 +138,7 @@ def across(face, i, j, side):
     return other, i, j
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 @no_type_check
 def spread(i):
     """Return an integer with a zero bit before each of its bits, the half of a nested number."""

@@ -6,9 +6,9 @@ those from `starts[p]` to `starts[p + 1]`. The weights of a pixel add to one: a 
 
 `nearest` takes the pixel that holds the stamp pixel's centre; `bilinear` the four around it, in x and y (the three
 around it at the eight corners where three faces meet, the missing one's weight shared by the two beside it, as
-cdshealpix does); `area` all those
-that the stamp pixel overlaps, by the area of the overlap. Where a stamp pixel crosses from one face to another, `area`
-counts a grid of points instead of clipping polygons.
+cdshealpix does); `area` all those that the stamp pixel overlaps, by the area of the overlap, taking its sides as
+straight in x and y. Where they are not (from one face to another, where the polar caps begin, around the poles), the
+stamp pixel is divided into parts that are.
 """
 
 from __future__ import annotations
@@ -21,8 +21,12 @@ from numba import njit
 
 from inzitu.hips.projection import across, place, spread
 
-POINTS = 16
-"""Points along a stamp pixel where `area` counts points."""
+FAR = 1 << 62
+"""A row beyond any."""
+PARTS, MOST_PARTS = 8, 64
+"""Parts along a stamp pixel where `area` divides it: two to a HEALPix pixel, within these bounds."""
+BENT = 64.0
+"""Distance from a pole, in pixels along x and y, within which lines bend."""
 
 
 class Grid(NamedTuple):
@@ -67,14 +71,15 @@ def _slot(tile, tiles, rows, count):
             return slot, tiles, rows, count
     if count == len(tiles):
         more_tiles, more_rows = np.empty(2 * count, np.int64), np.empty((2 * count, 2), np.int64)
-        more_tiles[:count], more_rows[:count] = tiles, rows
+        for slot in range(count):  # slices would do, and take a second to compile
+            more_tiles[slot], more_rows[slot, 0], more_rows[slot, 1] = tiles[slot], rows[slot, 0], rows[slot, 1]
         tiles, rows = more_tiles, more_rows
     tiles[count] = tile
-    rows[count, 0], rows[count, 1] = np.iinfo(np.int64).max, -1
+    rows[count, 0], rows[count, 1] = FAR, -1
     return count, tiles, rows, count + 1
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 @no_type_check
 def _tile(face, i, j, order, shift):
     return (face << (2 * order)) | spread(i >> shift) | (spread(j >> shift) << 1)
@@ -129,7 +134,7 @@ def _bilinear(axes, size, step, order, width):
                         last = tile
                     row = mask - (i & mask)
                     offset = row * width + (j & mask)
-                    slots[e : e + 4] = slot
+                    slots[e], slots[e + 1], slots[e + 2], slots[e + 3] = slot, slot, slot, slot
                     offsets[e], offsets[e + 1] = offset, offset - width
                     offsets[e + 2], offsets[e + 3] = offset + 1, offset - width + 1
                     rows[slot, 0], rows[slot, 1] = min(rows[slot, 0], row - 1), max(rows[slot, 1], row)
@@ -189,13 +194,14 @@ def _area(axes, size, step, order, width):
                 )
         for y in range(size):
             for x in range(size):
+                qx = np.array([cx[y, x], cx[y, x + 1], cx[y + 1, x + 1], cx[y + 1, x]])
+                qy = np.array([cy[y, x], cy[y, x + 1], cy[y + 1, x + 1], cy[y + 1, x]])
                 face = faces[y, x]
-                if face == faces[y, x + 1] and face == faces[y + 1, x] and face == faces[y + 1, x + 1]:
-                    qx = np.array([cx[y, x], cx[y, x + 1], cx[y + 1, x + 1], cx[y + 1, x]])
-                    qy = np.array([cy[y, x], cy[y, x + 1], cy[y + 1, x + 1], cy[y + 1, x]])
+                same = face == faces[y, x + 1] and face == faces[y + 1, x] and face == faces[y + 1, x + 1]
+                if same and _straight(face, qx + qy, side):
                     f, i, j, w = _clipped(face, qx, qy)
                 else:
-                    f, i, j, w = _counted(axes[n], (x - size / 2) * step, (y - size / 2) * step, step, side)
+                    f, i, j, w = _divided(axes[n], (x - size / 2) * step, (y - size / 2) * step, step, side)
                 e = starts[p]
                 if e + len(w) > capacity:
                     capacity = 2 * capacity + len(w)
@@ -279,21 +285,62 @@ def _shoelace(x, y, count):
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def _counted(axes, u, v, step, side):
-    """Return the pixels under a grid of points in a stamp pixel and the fraction of the points that each has."""
-    total = POINTS * POINTS
-    f, i, j, w = np.empty(total, np.int64), np.empty(total, np.int64), np.empty(total, np.int64), np.empty(total)
+def _straight(face, sums, side):
+    """Tell whether straight lines on the sky are straight enough in x and y where x + y has these values.
+
+    They bend where the polar caps begin, at x + y = side on the northern and southern faces, and around the poles.
+    """
+    if 4 <= face < 8:
+        return True
+    low, high = sums.min() - side, sums.max() - side
+    if face >= 8:
+        low, high = -high, -low
+    return high < 0.0 or (low > 0.0 and side - high > BENT + (high - low))
+
+
+@njit(cache=True, nogil=True)
+@no_type_check
+def _divided(axes, u, v, step, side):
+    """Return the pixels that a stamp pixel overlaps and their fractions, from parts small enough to be straight.
+
+    Parts that still cross from one face to another are sampled at 4 x 4 points.
+    """
+    hpx = np.sqrt(np.pi / 3) / side
+    parts = min(MOST_PARTS, max(PARTS, int(np.ceil(2 * step / hpx))))
+    little = step / parts
+    faces, x, y = (
+        np.empty((parts + 1, parts + 1), np.int64),
+        np.empty((parts + 1, parts + 1)),
+        np.empty((parts + 1, parts + 1)),
+    )
+    for b in range(parts + 1):
+        for a in range(parts + 1):
+            faces[b, a], x[b, a], y[b, a] = place(axes, u + a * little, v + b * little, float(side))
+    f, i, j, w = np.empty(16, np.int64), np.empty(16, np.int64), np.empty(16, np.int64), np.empty(16)
     k = 0
-    for b in range(POINTS):
-        for a in range(POINTS):
-            face, x, y = place(axes, u + (a + 0.5) / POINTS * step, v + (b + 0.5) / POINTS * step, float(side))
-            here = -1
-            for known in range(k):
-                if f[known] == face and i[known] == int(x) and j[known] == int(y):
-                    here = known
-            if here < 0:
-                here = k
-                f[k], i[k], j[k], w[k] = face, int(x), int(y), 0.0
+    for b in range(parts):
+        for a in range(parts):
+            face = faces[b, a]
+            if face == faces[b, a + 1] and face == faces[b + 1, a] and face == faces[b + 1, a + 1]:
+                qx = np.array([x[b, a], x[b, a + 1], x[b + 1, a + 1], x[b + 1, a]])
+                qy = np.array([y[b, a], y[b, a + 1], y[b + 1, a + 1], y[b + 1, a]])
+                more_f, more_i, more_j, more_w = _clipped(face, qx, qy)
+            else:
+                more_f, more_i, more_j, more_w = _sampled(axes, u + a * little, v + b * little, little, side)
+            while k + len(more_w) > len(w):
+                f, i, j, w = _grown(f, 2 * len(f)), _grown(i, 2 * len(i)), _grown(j, 2 * len(j)), _grown(w, 2 * len(w))
+            for n in range(len(more_w)):
+                f[k], i[k], j[k], w[k] = more_f[n], more_i[n], more_j[n], more_w[n] / parts**2
                 k += 1
-            w[here] += 1.0 / total
     return f[:k], i[:k], j[:k], w[:k]
+
+
+@njit(cache=True, nogil=True)
+@no_type_check
+def _sampled(axes, u, v, step, side):
+    """Return the pixels under a grid of points, each with the same weight."""
+    f, i, j = np.empty(16, np.int64), np.empty(16, np.int64), np.empty(16, np.int64)
+    for k in range(16):
+        face, x, y = place(axes, u + (k % 4 + 0.5) / 4 * step, v + (k // 4 + 0.5) / 4 * step, float(side))
+        f[k], i[k], j[k] = face, int(x), int(y)
+    return f, i, j, np.full(16, 1 / 16)

@@ -64,7 +64,7 @@ class Layout:
     rows: int
     scale: float
     zero: float
-    blank: int | None
+    blank: float | None
     trimmed: tuple[int, int]
     """Columns and rows left out before the first, all blank."""
 
@@ -108,7 +108,8 @@ def _layout(found: dict[bytes, bytes], start: int, uri: str) -> Layout:
             raise TileError(uri, f"its first HDU has {axes} axes; a tile of an image HiPS has two")
         columns, rows = int(found[b"NAXIS1"]), int(found[b"NAXIS2"])
         scale, zero = _real(found.get(b"BSCALE", b"1")), _real(found.get(b"BZERO", b"0"))
-        blank = int(found[b"BLANK"]) if b"BLANK" in found and bitpix > 0 else None
+        # The standard has an integer here; CDS's own DSS2 tiles say -32768.0.
+        blank = _real(found[b"BLANK"]) if b"BLANK" in found and bitpix > 0 else None
         trimmed = int(found.get(b"TRIM1", b"0")), int(found.get(b"TRIM2", b"0"))
     except KeyError as error:
         raise TileError(uri, f"its header lacks {error.args[0].decode()}") from error
