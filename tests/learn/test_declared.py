@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -165,3 +167,9 @@ def test_limits_are_the_deployments() -> None:
 def test_a_declaration_is_checked_without_loading_jax() -> None:
     program = "import sys, inzitu.learn.declaration; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_the_network_of_the_documentation_is_built() -> None:
+    page = (Path(__file__).parents[2] / "docs/use/own-network.md").read_text()
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert build(text)(jnp.ones((2, *SHAPE))).shape == (2, 15)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -63,7 +65,7 @@ def inspected(spec: dict[str, Any], **limits: Any) -> Findings:
     return inspection.inspect(spec, ShipmentLimits(batch=4, **limits))
 
 
-def test_it_is_small_and_survives_a_file(tmp_path: Any) -> None:
+def test_it_is_small_and_survives_a_file(tmp_path: Path) -> None:
     path = shipment().write(tmp_path / "network.json")
     assert path.stat().st_size < 60_000
     assert admission.read(path.read_bytes()) == shipment().json
@@ -323,3 +325,13 @@ def test_state_beside_the_parameters_cannot_be_shipped() -> None:
 
     with pytest.raises(ShipmentError, match="BatchNorm and Dropout"):
         ship_module(Running, input_shape=SHAPE)
+
+
+def test_the_network_of_the_documentation_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs/use/own-network.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(program, {})
+    found = inspected(admission.read((tmp_path / "network.json").read_bytes()))
+    assert found.parameters == 9 * 5 * 32 + 32 + 32 * 15 + 15
+    assert f"parameters={found.parameters}" in page
