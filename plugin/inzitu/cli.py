@@ -93,7 +93,9 @@ def serve(
     from inzitu.manifest import Manifest
     from inzitu.web.app import create_app
 
-    uvicorn.run(create_app(Manifest.load(manifest)), host=host, port=port, log_level="info")
+    uvicorn.run(
+        create_app(Manifest.load(manifest)), host=host, port=port, log_level="info", timeout_graceful_shutdown=5
+    )
 
 
 @app.command()

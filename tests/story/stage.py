@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,6 +69,10 @@ def tap(url: str) -> Iterator[pyvo.dal.TAPService]:
     """The tables of a service, by pyvo; it leaves no connection open behind it."""
     with requests.Session() as session:
         yield pyvo.dal.TAPService(f"{url}/tap", session=session)
+    with warnings.catch_warnings():
+        # pyvo leaves the stream of an asynchronous result unread, and so its connection out of the session's pool.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def lists(stage: Stage) -> dict[str, Path]:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -56,7 +57,7 @@ def children_of(worker: psutil.Process) -> list[psutil.Process]:
     ],
 )
 def test_a_list_without_what_it_needs_is_refused_before_the_job_queues(
-    stage: Stage, service: Service, changes: dict[str, None], message: str
+    stage: Stage, service: Service, changes: dict[str, Any], message: str
 ) -> None:
     sent = lists(stage) | {"training": stage.list("lacking", rows=slice(0, KNOWN), **changes)}
     before = len(service.jobs())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import sys
 import time
@@ -128,6 +129,8 @@ class _JobRun:
         print(f"job {self.id}, attempt {self.attempt}:", file=sys.stderr)
         if not isinstance(fault, UserFault):
             traceback.print_exception(error)
+        # The job ends here and needs its checkpoints no more; on a full disk they may be all that fills it.
+        shutil.rmtree(self.scratch, ignore_errors=True)
         self._log(f"error: {fault}")
         self.jobs.fail(self.id, self.attempt, fault.code, str(fault))
 

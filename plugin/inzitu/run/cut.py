@@ -61,8 +61,8 @@ def cut(parameters: CutParameters, inputs: Mapping[str, Path], work: Work) -> Ou
     done = len(ra) - sum(len(dealt[number]) for number in todo)
     for index, part in work.engine.map(stamps.cut, [(ra[dealt[number]], dec[dealt[number]]) for number in todo]):
         journal.write(todo[index], dealt[todo[index]], part)
-        for error in part.errors:
-            work.log(f"a tile cannot be used: {error}")
+        for damaged in part.errors:
+            work.log(f"a tile cannot be used: {damaged}")
         done += len(dealt[todo[index]])
         work.progress(done, len(ra))
     parts = journal.close(len(dealt))

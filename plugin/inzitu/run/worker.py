@@ -18,7 +18,9 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from inzitu.errors import PhaseFault, ServiceFault
+from sqlalchemy.exc import OperationalError
+
+from inzitu.errors import NotFoundFault, PhaseFault, ServiceFault
 from inzitu.jobs.database import open_engine
 from inzitu.jobs.phases import Phase
 from inzitu.jobs.store import JobStore
@@ -36,6 +38,7 @@ LEASE_SECONDS = 5.0
 """A worker that gives no sign of life for so long has lost its job [s]."""
 BEAT_SECONDS = 0.5
 POLL_SECONDS = 0.25
+RETRY_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +69,15 @@ class Worker:
     def work(self) -> None:
         """Take jobs and do them until told to stop."""
         while not self.stop.is_set():
-            claim = self.jobs.claim(self.name, lease_seconds=LEASE_SECONDS)
-            if claim is None:
-                self.stop.wait(POLL_SECONDS)
-            else:
-                self._do(claim)
+            try:
+                claim = self.jobs.claim(self.name, lease_seconds=LEASE_SECONDS)
+                if claim is None:
+                    self.stop.wait(POLL_SECONDS)
+                else:
+                    self._do(claim)
+            except OperationalError as error:  # a full disk, a database that restarts: it may pass
+                self.say(f"the job store cannot be used: {error.orig}")
+                self.stop.wait(RETRY_SECONDS)
 
     def _do(self, claim: Claim) -> None:
         job = claim.job.id
@@ -83,7 +90,10 @@ class Worker:
             self._watch(process, claim)
         finally:
             _kill_group(process)
-        phase = self.jobs.phase(job)
+        try:
+            phase = self.jobs.phase(job)
+        except NotFoundFault:  # its user deleted it
+            phase = Phase.ABORTED
         if phase.ended:
             shutil.rmtree(self.scratch / job, ignore_errors=True)
         self.say(f"job {job}: {phase}")
@@ -95,10 +105,10 @@ class Worker:
             try:
                 if self.jobs.beat(job, attempt) is not Phase.EXECUTING:
                     return
-            except PhaseFault:  # another worker has taken over
-                return
-            if self.stop.is_set():
-                self.jobs.release(job, attempt)
+                if self.stop.is_set():
+                    self.jobs.release(job, attempt)
+                    return
+            except (PhaseFault, NotFoundFault):  # another worker has taken over, or the job was deleted
                 return
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(BEAT_SECONDS)
@@ -111,7 +121,7 @@ class Worker:
         message = (
             f"The process of the job {how}; the operator's log says more. If memory ran out, a smaller job may pass."
         )
-        with contextlib.suppress(PhaseFault):
+        with contextlib.suppress(PhaseFault, NotFoundFault):
             self.jobs.fail(claim.job.id, claim.attempt, ServiceFault.code, message)
 
 
