@@ -1,0 +1,23 @@
+"""The queries in the documentation run, and it names every function."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from inzitu.tables.adql.functions import USER_FUNCTIONS
+from tables.sample import Ask
+
+DOCS = Path(__file__).parents[2] / "docs"
+QUERIES = re.findall(r"```sql\n(.*?)```", (DOCS / "use" / "adql.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_query_of_the_documentation_runs(ask: Ask, query: str) -> None:
+    ask(query)
+
+
+def test_every_function_of_ours_is_documented() -> None:
+    text = (DOCS / "use" / "adql.md").read_text() + (DOCS / "reference" / "pdf-functions.md").read_text()
+    assert len(QUERIES) >= 5
+    assert [name for name in USER_FUNCTIONS if f"{name}(" not in text] == []
