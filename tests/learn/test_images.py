@@ -102,7 +102,11 @@ def test_only_squares_can_be_turned() -> None:
 
 def test_a_shift_moves_whole_pixels() -> None:
     images = jnp.zeros((200, 9, 9, 1)).at[:, 4, 4].set(1.0)
-    moved = np.asarray(Augmentation(symmetries=False, shift=1).apply(jax.random.key(0), images, softening=1.0))
+    moved = np.asarray(
+        Augmentation(symmetries=False, shift=1, noise=0.0, brightness=0.0).apply(
+            jax.random.key(0), images, softening=1.0
+        )
+    )
     places = {tuple(place) for place in np.argwhere(moved)[:, 1:3]}
     assert places == set(itertools.product((3, 4, 5), (3, 4, 5)))
 
@@ -111,14 +115,16 @@ def test_the_added_noise_is_that_of_the_flux() -> None:
     flux, sigma, softening = 30.0, 0.5, 2.5
     normalisation = Normalisation((sigma,), softening=softening)
     images = normalisation.apply(np.full((50, 20, 20, 1), flux, np.float32))
-    varied = Augmentation(symmetries=False, shift=0, noise=0.2).apply(jax.random.key(1), images, softening=softening)
+    varied = Augmentation(symmetries=False, noise=0.2, brightness=0.0).apply(
+        jax.random.key(1), images, softening=softening
+    )
     fluxes = np.sinh(np.asarray(varied, np.float64)) * softening * sigma
     assert np.std(fluxes) == pytest.approx(0.2 * sigma, rel=0.02)
 
 
 def test_brightness_keeps_the_colours() -> None:
     images = Normalisation((1.0, 1.0)).apply(np.full((30, 3, 3, 2), (50.0, 80.0), np.float32))
-    varied = Augmentation(symmetries=False, shift=0, brightness=0.3).apply(jax.random.key(2), images, softening=2.5)
+    varied = Augmentation(symmetries=False, noise=0.0, brightness=0.3).apply(jax.random.key(2), images, softening=2.5)
     fluxes = np.sinh(np.asarray(varied, np.float64))
     np.testing.assert_allclose(fluxes[..., 1] / fluxes[..., 0], 1.6, rtol=1e-5)
     magnitudes = -2.5 * np.log10(fluxes[:, 0, 0, 0] * 2.5 / 50)

@@ -127,7 +127,7 @@ def test_the_outputs_begin_where_they_are_told(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_unknown_network_is_an_error_that_names_the_known_ones() -> None:
-    with pytest.raises(NetworkError, match="no network is called 'resnet': choose dcmdn-a, dcmdn-b, pasquet"):
+    with pytest.raises(NetworkError, match="no network is called 'resnet': choose dcmdn-a, dcmdn-b, pasquet, inzitu"):
         build("resnet", key=KEY)
 
 

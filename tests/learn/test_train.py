@@ -51,7 +51,7 @@ def test_64_images_are_learned_by_heart() -> None:
     images, labels = coloured(65)
     split = np.zeros(65, np.int8)
     split[-1] = 1
-    still = Augmentation(symmetries=False, shift=0)
+    still = Augmentation(symmetries=False, noise=0.0, brightness=0.0)
     recipe = dataclasses.replace(TINY, epochs=400, augmentation=still, batch_size=64, patience=1000)
     trained = train(images, labels, split, recipe=dataclasses.replace(recipe, evaluations=1))
     found = predict(trained, images[:64], average=False)

@@ -7,6 +7,7 @@ of bands that the network can take, and for any head. The input is checked befor
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +84,7 @@ class Dcmdn(Network):
         key: Key[Array, ""],
         compute: DTypeLike,
     ) -> None:
-        _check_size(shape, least=self.SIZE)
+        check_size(shape, least=self.SIZE)
         keys = iter(jax.random.split(key, len(convolutions) + 3))
         (first, channels), *rest = convolutions
         side = self.SIZE - first + 1
@@ -99,7 +100,7 @@ class Dcmdn(Network):
                 Dense(500, 100, key=next(keys)),
             ]
         )
-        self.head = _last(100, outputs, key=next(keys))
+        self.head = last_layer(100, outputs, key=next(keys))
 
     def stages(self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"]) -> Stages:
         """Give name and result of each layer in turn."""
@@ -156,7 +157,7 @@ class Pasquet(Network):
     LEAST = 16
 
     def __init__(self, shape: Shape, outputs: int, *, scalars: int, key: Key[Array, ""], compute: DTypeLike) -> None:
-        _check_size(shape, least=self.LEAST)
+        check_size(shape, least=self.LEAST)
         self.size = min(self.SIZE, *shape[:2])
         keys = iter(jax.random.split(key, 9))
         self.first = Convolution(
@@ -175,7 +176,7 @@ class Pasquet(Network):
                 Dense(1096, 1096, key=next(keys), bias=0.1, compute=compute),
             ]
         )
-        self.head = _last(1096, outputs, key=next(keys))
+        self.head = last_layer(1096, outputs, key=next(keys))
 
     def stages(self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"]) -> Stages:
         """Give name and result of each layer in turn."""
@@ -204,16 +205,23 @@ def _dcmdn_b(shape: Shape, outputs: int, *, scalars: int, key: Key[Array, ""], c
     return Dcmdn(shape, outputs, convolutions=layers, pooled=0, scalars=scalars, key=key, compute=compute)
 
 
+def _inzitu(shape: Shape, outputs: int, *, scalars: int, key: Key[Array, ""], compute: DTypeLike) -> Network:
+    from inzitu.learn.inzitu_network import Inzitu  # it is made of this module's classes
+
+    return Inzitu(shape, outputs, scalars=scalars, key=key, compute=compute)
+
+
 # Each design with the shape it was published for.
 DESIGNS: Mapping[str, tuple[Design, Shape]] = {
     "dcmdn-a": (_dcmdn_a, (28, 28, 5)),
     "dcmdn-b": (_dcmdn_b, (28, 28, 5)),
     "pasquet": (Pasquet, (64, 64, 5)),
+    "inzitu": (_inzitu, (28, 28, 5)),
 }
 
 
 def build(
-    name_or_spec: str | Mapping[str, object],
+    name_or_spec: str | Mapping[str, Any],
     *,
     key: Key[Array, ""],
     input_shape: tuple[int, ...] | None = None,
@@ -243,12 +251,13 @@ def build(
     NetworkError
         An unknown name, or images that the network cannot take.
     """
-    outputs = (parse_head(head) if isinstance(head, str) else head).outputs
+    parsed = parse_head(head) if isinstance(head, str) else head
     if isinstance(name_or_spec, str):
         design, published = _design(name_or_spec)
-    else:
-        design, published = _declared(name_or_spec), (0, 0, 0)
-    return design(_shape(input_shape or published), outputs, scalars=scalars, key=key, compute=compute)
+        return design(_shape(input_shape or published), parsed.outputs, scalars=scalars, key=key, compute=compute)
+    if input_shape is None:
+        raise NetworkError("a declared or shipped network needs the shape of the images")
+    return _own(name_or_spec, _shape(input_shape), parsed, scalars=scalars, key=key, compute=compute)
 
 
 def of_recipe(recipe: Recipe, *, key: Key[Array, ""], input_shape: tuple[int, ...], predict: bool = False) -> Network:
@@ -275,8 +284,21 @@ def _design(name: str) -> tuple[Design, Shape]:
     return DESIGNS[name]
 
 
-def _declared(spec: Mapping[str, object]) -> Design:
-    raise NetworkError(f"no network can be read from {spec!r}")
+def _own(
+    spec: Mapping[str, Any],
+    shape: Shape,
+    head: MixtureHead | BinsHead,
+    *,
+    scalars: int,
+    key: Key[Array, ""],
+    compute: DTypeLike,
+) -> Network:
+    """Make a user's own network: declared by its layers, or shipped as a program."""
+    from inzitu.learn import declared, shipped  # they are made of this module's classes
+
+    if "layers" in spec:
+        return declared.build_declared(spec, key=key, input_shape=shape, head=head, scalars=scalars, compute=compute)
+    return shipped.build_shipped(spec, key=key, input_shape=shape, head=head, scalars=scalars)
 
 
 def _shape(shape: tuple[int, ...]) -> Shape:
@@ -286,7 +308,8 @@ def _shape(shape: tuple[int, ...]) -> Shape:
     raise NetworkError(f"the input shape {shape} is not (rows, columns, bands), all above 0")
 
 
-def _check_size(shape: Shape, *, least: int) -> None:
+def check_size(shape: Shape, *, least: int) -> None:
+    """Refuse images smaller than a network needs."""
     rows, columns, _ = shape
     if min(rows, columns) < least:
         raise NetworkError(f"the images are {rows} x {columns} pixels; this network needs at least {least} x {least}")
@@ -297,6 +320,7 @@ def _flat(values: Float[Array, "n y x c"], scalars: Float[Array, "n s"]) -> Floa
     return jnp.concatenate([values.reshape(values.shape[0], rows * columns * channels), scalars], axis=-1)
 
 
-def _last(inputs: int, outputs: int, *, key: Key[Array, ""]) -> Dense:
+def last_layer(inputs: int, outputs: int, *, key: Key[Array, ""]) -> Dense:
+    """Give the layer of a head."""
     # Small, so that the head begins at its biases: the labels' quantiles.
     return Dense(inputs, outputs, key=key, initial=jax.nn.initializers.normal(0.01 * inputs**-0.5))
