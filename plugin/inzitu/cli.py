@@ -116,18 +116,63 @@ def crossmatch(
     radius: Annotated[float, typer.Option(help="Matching radius [arcsec].")],
     out: Annotated[Path, typer.Option(help="Parquet file of pairs: row_a, row_b (from 0), separation [arcsec].")],
     moc: Annotated[Path | None, typer.Option(help="Match only what lies inside this MOC.")] = None,
+    every: Annotated[bool, typer.Option("--every", help="All pairs, not only the nearest of each row of A.")] = False,
 ) -> None:
     """Find for each row of A its nearest in B."""
     from inzitu.archive.matching import crossmatch_files
 
     with progress_bar() as bar:
-        task = bar.add_task("crossmatching", total=None)
+        task = bar.add_task("crossmatching")
+        counts = crossmatch_files(
+            a,
+            b,
+            radius,
+            out,
+            moc=moc,
+            every=every,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    OUT.print(f"{out}: {counts.pairs:,} pairs of {counts.rows_a:,} and {counts.rows_b:,} rows")
+    for name, unusable in (("A", counts.unusable_a), ("B", counts.unusable_b)):
+        if unusable:
+            OUT.print(f"{unusable:,} rows of {name} have no usable position")
+    if counts.outside:
+        OUT.print(f"{counts.outside:,} rows of A lie outside the coverage")
 
-        def progress(done: float, total: float) -> None:
-            bar.update(task, completed=done, total=total)
 
-        counts = crossmatch_files(a, b, radius, out, moc=moc, progress=progress)
-    OUT.print(f"{out}: {counts}")
+@app.command()
+def cutouts(
+    hips: Annotated[list[str], typer.Option(help="Folder or http(s) base of a HiPS; repeat for each band.")],
+    positions: Annotated[Path, typer.Option(help="Parquet, VOTable, FITS or CSV with ra, dec.")],
+    size: Annotated[int, typer.Option(help="Width and height of a stamp [pixel].")],
+    scale: Annotated[float, typer.Option(help="Size of a stamp's pixel [arcsec].")],
+    out: Annotated[Path, typer.Option(help="FILE.npz, .npy or .zarr: pixels [n,y,x,band], status [n].")],
+    resampling: Annotated[str, typer.Option(help="nearest, bilinear or area.")] = "bilinear",
+) -> None:
+    """Cut stamps around positions; an interrupted run goes on where it stopped."""
+    from inzitu.archive import catalogues
+    from inzitu.archive.cutting import cut_to_file
+    from inzitu.hips import Survey
+
+    table = catalogues.read_table(positions)
+    ra_name, dec_name = catalogues.guess_positions(table)
+    ra, dec = catalogues.positions(table, ra=ra_name, dec=dec_name)
+    with progress_bar() as bar:
+        task = bar.add_task("cutting")
+        summary = cut_to_file(
+            [Survey.open(location) for location in hips],
+            ra,
+            dec,
+            out,
+            size=size,
+            scale=scale,
+            resampling=resampling,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    tally = ", ".join(f"{count:,} {status}" for status, count in summary.statuses.items() if count)
+    OUT.print(f"{out}: {summary.rows:,} rows: {tally}; {summary.tiles:,} tiles, {summary.bytes_read / 1e6:.1f} MB read")
+    for message in summary.errors:
+        ERR.print(message)
 
 
 @app.command()

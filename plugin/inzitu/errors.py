@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import errno
 import os
+from os import PathLike
 from typing import ClassVar
 
 
@@ -124,6 +125,8 @@ def as_fault(error: BaseException) -> Fault:
             return ServiceFault("The job ran out of memory. Ask for fewer rows, a smaller network or a smaller batch.")
         case ValueError():
             return UserFault(str(error))
+        case OSError(strerror=str(reason), filename=str() | bytes() | PathLike() as path):
+            return ServiceFault(f"{os.fspath(path)!r}: {reason}.")
         case _:
             return ServiceFault(f"{type(error).__name__}: {error}")
 

@@ -43,9 +43,7 @@ class _Predictor:
         bundle = _bundle(self.model)
         mixture = bundle.predict(images)
         columns = {name: np.asarray(getattr(mixture, name)) for name in ("weights", "means", "sigmas")}
-        if hasattr(bundle, "ood"):  # TEMPORARY
-            columns["ood"] = np.asarray(bundle.ood(images))
-        return columns | dict(estimates(mixture))
+        return columns | {"ood": np.asarray(bundle.ood(images))} | dict(estimates(mixture))
 
 
 @lru_cache(maxsize=2)
