@@ -244,7 +244,7 @@ def truncated(name: str, keep: float) -> dict[str, Any]:
     return replaced(**{name: base64.b64encode(content[: int(len(content) * keep)]).decode()})
 
 
-@pytest.mark.parametrize("keep", [0.0, 0.02, 0.5, 0.99])
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.99])
 def test_a_truncated_program_is_refused(keep: float) -> None:
     limits = ShipmentLimits(batch=4, seconds=60.0)
     with pytest.raises(ShipmentError, match=r"truncated|cannot be read"):
