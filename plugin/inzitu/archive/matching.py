@@ -210,7 +210,9 @@ def _matched(
         here, there = Band(*first.between(low, high)), Band(*second.between(low - wider, high + wider))
         return match_band(here, there, radius, every=every), high / ZONES
 
-    most = min(BAND, memory // workers // ROW_COST)
+    # From disk, a band costs a few reads of each run, so there larger ones pay.
+    wanted = 5 * BAND if first.spilled or second.spilled else BAND
+    most = min(wanted, memory // workers // ROW_COST)
     waiting: deque[Future[tuple[Pairs, float]]] = deque()
     for low, high in bands(counts, most):
         waiting.append(pool.submit(match, low, high))

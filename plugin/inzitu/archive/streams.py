@@ -24,6 +24,8 @@ from inzitu.errors import TableFault
 
 ROWS = 1 << 20
 """Rows in a batch."""
+BUFFER = 1 << 20
+"""How much of a Parquet column is read at a time [byte]."""
 BYTES = 16 << 20
 """Size of a block of text or of FITS records [byte]."""
 
@@ -95,7 +97,8 @@ def _wanted(schema: pa.Schema, ra: str | None, dec: str | None) -> list[str]:
 def _parquet_batches(path: Path, ra: str | None, dec: str | None) -> Iterator[tuple[pa.Table, float]]:
     files = parquet_files(path)
     for number, name in enumerate(files):
-        with pq.ParquetFile(name) as file:
+        # Without these two, Arrow keeps what it has read of every row group until the last is done.
+        with pq.ParquetFile(name, pre_buffer=False, buffer_size=BUFFER) as file:
             rows, done = max(file.metadata.num_rows, 1), 0
             for batch in file.iter_batches(ROWS, columns=_wanted(file.schema_arrow, ra, dec)):
                 done += batch.num_rows
