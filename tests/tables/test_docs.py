@@ -17,6 +17,12 @@ def test_a_query_of_the_documentation_runs(ask: Ask, query: str) -> None:
     ask(query)
 
 
+@pytest.mark.parametrize("query", QUERIES)
+def test_an_independent_grammar_of_adql_takes_it_too(query: str) -> None:
+    pyadql = pytest.importorskip("pyadql", reason="pyadql is not installed: pip install pyadql")
+    pyadql.parse_tree(query)
+
+
 def test_every_function_of_ours_is_documented() -> None:
     text = (DOCS / "use" / "adql.md").read_text() + (DOCS / "reference" / "pdf-functions.md").read_text()
     assert len(QUERIES) >= 5
