@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Float32, Int8, Integer, UInt8
 from inzitu.hips.flags import mark
 from inzitu.hips.gather import gather
 from inzitu.hips.projection import Numbers, cells, stamp_axes
-from inzitu.hips.reading import Reader, TileRead, chunk_rows, merged
+from inzitu.hips.reading import Reader, TileRead, chunk_bounds, merged
 from inzitu.hips.sampling import Grid, plan
 from inzitu.hips.survey import Survey
 from inzitu.hips.tiles import TileError
@@ -128,16 +128,18 @@ def cutouts(
     surveys = tuple(surveys)
     lon, lat, turn = _positions(ra, dec, angle)
     _check(surveys, size, scale, resampling)
-    count, step = len(lon), float(np.radians(scale / 3600))
+    count = len(lon)
     pixels = np.full((count, size, size, len(surveys)), np.nan, np.float32)
     tally = np.zeros((count, len(surveys), 3), np.int64)
     known = usable(lon, lat)
     frames = {survey.frame for survey in surveys}
     axes = {frame: stamp_axes(np.where(known, lon, 0), np.where(known, lat, 0), turn, frame) for frame in frames}
     rows = np.flatnonzero(known)
-    rows = rows[np.argsort(cells(axes[surveys[0].frame][rows], surveys[0].order), kind="stable")]
+    tiles = cells(axes[surveys[0].frame], surveys[0].order)
+    rows = rows[np.argsort(tiles[rows], kind="stable")]
     shares = np.array_split(rows, max(1, min(threads, len(rows))))
-    cut = _Cut(surveys, axes, size, step, resampling, pixels, tally)
+    flags = np.zeros((count, len(surveys)), np.uint8)
+    cut = _Cut(surveys, axes, tiles, size, scale, resampling, pixels, tally, flags)
     readers = [Reader(surveys, digests) for _ in shares]
     if len(shares) == 1:
         reads = [cut.fill(shares[0], readers[0])]
@@ -148,7 +150,7 @@ def cutouts(
     fraction = (tally[:, :, 0] / size**2).astype(np.float32)
     errors = {error.uri: error for reader in readers for error in reader.errors.values()}
     areas = np.array([(scale / survey.stated.native_scale) ** 2 for survey in surveys])
-    return Cutouts(pixels, status, fraction, mark(pixels, scale), areas, merged(reads), tuple(errors.values()))
+    return Cutouts(pixels, status, fraction, flags, areas, merged(reads), tuple(errors.values()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,17 +159,19 @@ class _Cut:
 
     surveys: tuple[Survey, ...]
     axes: dict[str, Float[np.ndarray, "n 3 3"]]
+    tiles: Integer[np.ndarray, " n"]
     size: int
-    step: float
+    scale: float
     resampling: str
     pixels: Float32[np.ndarray, "n y x band"]
     tally: Integer[np.ndarray, "n band 3"]
+    flags: UInt8[np.ndarray, "n band"]
 
     def fill(self, rows: Integer[np.ndarray, " m"], reader: Reader) -> tuple[TileRead, ...]:
         """Cut these rows; return the tiles read."""
-        many = chunk_rows(4 * self.size**2, self.surveys)
+        entries, tile_bytes = 4 * self.size**2, 4 * sum(survey.tile_width**2 for survey in self.surveys)
         try:
-            for start, stop in pairwise([*range(0, len(rows), many), len(rows)]):
+            for start, stop in pairwise(chunk_bounds(self.tiles[rows], entries=entries, tile_bytes=tile_bytes)):
                 self._fill_chunk(rows[start:stop], reader)
                 reader.trim()
         finally:
@@ -175,16 +179,18 @@ class _Cut:
         return reads
 
     def _fill_chunk(self, rows: Integer[np.ndarray, " m"], reader: Reader) -> None:
-        stamps = np.empty((len(rows), self.size, self.size, len(self.surveys)), np.float32)
         shared: dict[tuple[str, Grid], list[int]] = {}
         for band, survey in enumerate(self.surveys):
             shared.setdefault((survey.frame, survey.grid), []).append(band)
+        step = float(np.radians(self.scale / 3600))
         for (frame, grid), bands in shared.items():
-            way = plan(self.axes[frame][rows], size=self.size, step=self.step, grid=grid, resampling=self.resampling)
+            way = plan(self.axes[frame][rows], size=self.size, step=step, grid=grid, resampling=self.resampling)
             for band in bands:
                 sources = reader.sources(way, band)
-                self.tally[rows, band] = gather(way.starts, way.slots, way.offsets, way.weights, *sources, stamps, band)
-        self.pixels[rows] = stamps
+                self.tally[rows, band] = gather(
+                    way.starts, way.slots, way.offsets, way.weights, *sources, self.pixels, rows, band
+                )
+        self.flags[rows] = mark(self.pixels, rows, self.scale)
 
 
 def _positions(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import no_type_check
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Integer, UInt8
 from numba import njit
 
 CORE = 1.5
@@ -16,13 +16,17 @@ SIGMAS = 5.0
 """By how many sigma of the stamp's noise a neighbour's peak must exceed the centre's."""
 
 
-def mark(pixels: Float32[np.ndarray, "n y x band"], scale: float) -> UInt8[np.ndarray, "n band"]:
-    """Return the flags of each stamp and band (`inzitu.hips.Flag`).
+def mark(
+    pixels: Float32[np.ndarray, "n y x band"], rows: Integer[np.ndarray, " m"], scale: float
+) -> UInt8[np.ndarray, "m band"]:
+    """Return the flags of some stamps in each band (`inzitu.hips.Flag`).
 
     Parameters
     ----------
     pixels
         Stamps, NaN where blank.
+    rows
+        Which of them.
     scale
         Side of a pixel [arcsec].
 
@@ -31,18 +35,19 @@ def mark(pixels: Float32[np.ndarray, "n y x band"], scale: float) -> UInt8[np.nd
     Noise is taken from the differences between neighbours along the outermost ring, by their median: it knows nothing
     of a background's level and little of sources. A blank stamp has no flags: its status says it all.
     """
-    flags: UInt8[np.ndarray, "n band"] = _mark(pixels, (CORE / scale) ** 2, (APART / scale) ** 2, SIGMAS)
+    flags: UInt8[np.ndarray, "m band"] = _mark(pixels, rows, (CORE / scale) ** 2, (APART / scale) ** 2, SIGMAS)
     return flags
 
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def _mark(pixels, core, apart, sigmas):
-    count, size, bands = pixels.shape[0], pixels.shape[1], pixels.shape[3]
-    flags = np.zeros((count, bands), np.uint8)
+def _mark(pixels, rows, core, apart, sigmas):
+    size, bands = pixels.shape[1], pixels.shape[3]
+    flags = np.zeros((len(rows), bands), np.uint8)
     middle = (size - 1) / 2
     differences = np.empty(4 * size)
-    for n in range(count):
+    for m in range(len(rows)):
+        n = rows[m]
         for band in range(bands):
             centre, neighbour, blank_ring, any_good = -np.inf, -np.inf, False, False
             for y in range(size):
@@ -60,11 +65,11 @@ def _mark(pixels, core, apart, sigmas):
             if not any_good:
                 continue
             if blank_ring:
-                flags[n, band] |= 1
+                flags[m, band] |= 1
             if neighbour <= centre or not np.isfinite(centre):
                 continue  # most end here, before the noise is measured
             if neighbour > centre + sigmas * _ring_noise(pixels[n, :, :, band], differences):
-                flags[n, band] |= 2
+                flags[m, band] |= 2
     return flags
 
 

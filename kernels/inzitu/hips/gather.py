@@ -77,12 +77,12 @@ def _raw(address, bitpix, offset):
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def gather(starts, slots, offsets, weights, address, bitpix, scale, zero, blank, pixels, band):
-    """Fill one band of `pixels` (n, y, x, band); a stamp pixel with any blank pixel in it is blank.
+def gather(starts, slots, offsets, weights, address, bitpix, scale, zero, blank, pixels, rows, band):
+    """Fill one band of some rows of `pixels` (n, y, x, band); a stamp pixel with any blank pixel in it is blank.
 
     Returns for each stamp: pixels that are not blank, entries from tiles that exist, entries from failed tiles.
     """
-    count, size = pixels.shape[0], pixels.shape[1]
+    count, size = len(rows), pixels.shape[1]
     tally = np.zeros((count, 3), np.int64)
     p = 0
     for n in range(count):
@@ -101,7 +101,7 @@ def gather(starts, slots, offsets, weights, address, bitpix, scale, zero, blank,
                     total += weight * (zero[slot] + scale[slot] * raw)
                     failed += kind == FAILED
                     present += kind != FAILED and kind != MISSING
-                pixels[n, y, x, band] = total
+                pixels[rows[n], y, x, band] = total
                 good += not np.isnan(total)
                 p += 1
         tally[n, 0], tally[n, 1], tally[n, 2] = good, present, failed

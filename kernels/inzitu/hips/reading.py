@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Integer
 
 from inzitu.hips.gather import FAILED, Sources
 from inzitu.hips.sampling import Plan
@@ -15,6 +16,9 @@ from inzitu.hips.tiles import Tile, TileError
 
 OPEN = 128
 """Most tiles held open beside those in use: files and memory are bounded."""
+
+CHUNK_ENTRIES = 200_000
+CHUNK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +121,22 @@ def merged(reads: Sequence[tuple[TileRead, ...]]) -> tuple[TileRead, ...]:
     return tuple(total.values())
 
 
-def chunk_rows(plan_entries: int, surveys: Sequence[Survey]) -> int:
-    """Return how many stamps to plan at once: enough to share tiles, few enough to stay in the cache.
+def chunk_bounds(tiles: Integer[np.ndarray, " n"], *, entries: int, tile_bytes: int) -> list[int]:
+    """Return where to part stamps that are planned at once: enough to share tiles, few enough to stay in the cache.
 
     Parameters
     ----------
-    plan_entries
-        Entries of a plan for one stamp.
-    surveys
-        Their tiles, two a stamp and band, are held to 64 MB.
+    tiles
+        Tile of each stamp's centre, neighbours together.
+    entries
+        Entries of a plan for one stamp; those of a chunk are held to CHUNK_ENTRIES.
+    tile_bytes
+        Bytes of a tile in all bands; those of a chunk, about two to a centre, are held to CHUNK_BYTES.
     """
-    tiles = 2 * 4 * sum(survey.tile_width**2 for survey in surveys)
-    return int(np.clip(min(200_000 // max(1, plan_entries), (64 << 20) // tiles), 1, 64))
+    nth = np.cumsum(np.diff(tiles, prepend=tiles[:1]) != 0)
+    most_rows, most_tiles = max(1, CHUNK_ENTRIES // entries), max(1, CHUNK_BYTES // (2 * tile_bytes))
+    bounds = [0]
+    while bounds[-1] < len(tiles):
+        start = bounds[-1]
+        bounds.append(min(start + most_rows, int(np.searchsorted(nth, nth[start] + most_tiles))))
+    return bounds
