@@ -49,12 +49,12 @@ class Stage:
         return path
 
 
-def make_stage(folder: Path) -> Stage:
-    """Build an archive of the first sixty quasars."""
+def make_stage(folder: Path, *, count: int = COUNT) -> Stage:
+    """Build an archive of the first quasars."""
     with np.load(demo_stamps()) as file:
         content = {key: file[key] for key in file.files}
-    count = len(content["ra"])
-    few = {key: value[:COUNT] if value.ndim and len(value) == count else value for key, value in content.items()}
+    whole = len(content["ra"])
+    few = {key: value[:count] if value.ndim and len(value) == whole else value for key, value in content.items()}
     np.savez(folder / "few.npz", **few)
     build(folder / "few.npz", folder)
     manifest = yaml.safe_load((folder / "manifest.yaml").read_text())

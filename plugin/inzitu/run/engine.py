@@ -25,10 +25,13 @@ class Engine:
     ----------
     section
         The manifest's engine: a scheduler's address or the threads of a local cluster.
+    patience
+        How long a scheduler may take to answer [s].
     """
 
-    def __init__(self, section: manifest.Engine) -> None:
+    def __init__(self, section: manifest.Engine, *, patience: float = 20.0) -> None:
         self._section = section
+        self._patience = patience
         self._client: Any = None
         self._cluster: Any = None
 
@@ -82,10 +85,10 @@ class Engine:
                     protocol="inproc://",
                 )
             try:
-                self._client = Client(self._cluster or self._section.scheduler, timeout="20s", set_as_default=False)
+                self._client = Client(self._cluster or self._section.scheduler, timeout=self._patience, set_as_default=False)
             except OSError as error:
                 raise ServiceFault(
-                    f"The Dask scheduler {self._section.scheduler} does not answer within 20 s: {error}. "
+                    f"The Dask scheduler {self._section.scheduler} does not answer within {self._patience:g} s: {error}. "
                     "Start it, or set engine.scheduler to null for a local cluster."
                 ) from error
         return self._client

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from inzitu.errors import ManifestFault
+from inzitu.manifest import Manifest
+
+GOOD = {
+    "archive": {
+        "surveys": [{"band": "g", "hips": "hips/g"}, {"band": "r", "hips": "https://example.org/r"}],
+        "catalogue": {"path": "catalogue.parquet"},
+    }
+}
+
+
+def written(folder: Path, content: object) -> Path:
+    path = folder / "manifest.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_relative_paths_are_taken_from_the_manifests_folder_and_urls_left_alone(tmp_path: Path) -> None:
+    manifest = Manifest.load(written(tmp_path, GOOD))
+    assert [survey.hips for survey in manifest.archive.surveys] == [str(tmp_path / "hips/g"), "https://example.org/r"]
+    assert manifest.archive.catalogue.path == str(tmp_path / "catalogue.parquet")
+    assert manifest.state == tmp_path / "state"
+    assert manifest.database_url == f"sqlite:///{tmp_path}/state/inzitu.db"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"archve": {}}, "archve"),
+        ({"archive": {}}, r"archive\.surveys"),
+        ({"limits": {"rows": 0}}, r"limits\.rows"),
+        (
+            {"archive": GOOD["archive"] | {"surveys": [{"band": "g", "hips": "a"}, {"band": "g", "hips": "b"}]}},
+            "twice: g",
+        ),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    with pytest.raises(ManifestFault, match=message):
+        Manifest.load(written(tmp_path, GOOD | change))
+
+
+@pytest.mark.parametrize("content", ["[", "- a", "", "archive: [1]"])
+def test_what_is_no_manifest_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "manifest.yaml"
+    path.write_text(content)
+    with pytest.raises(ManifestFault):
+        Manifest.load(path)
+
+
+def test_a_manifest_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ManifestFault, match=r"absent\.yaml: No such file"):
+        Manifest.load(tmp_path / "absent.yaml")
+
+
+def test_the_shipped_manifest_deploys_the_demo_archive() -> None:
+    root = Path(__file__).parents[2]
+    manifest = Manifest.load(root / "manifest.yaml")
+    assert manifest.archive.bands == ("u", "g", "r", "i", "z")
+    assert manifest.archive.catalogue.path == str(root / "demo/archive/catalogue.parquet")
