@@ -67,7 +67,7 @@ class PredictParameters(Parameters):
 class EvaluateParameters(Parameters):
     """How predictions are compared with the truth."""
 
-    bootstrap: int = Field(200, ge=0, le=10_000, description="Bootstrap samples behind each score's interval.")
+    bootstrap: int = Field(200, ge=10, le=10_000, description="Bootstrap samples behind each score's interval.")
     seed: Seed = Field(0, description="Seed of the bootstrap.")
 
 

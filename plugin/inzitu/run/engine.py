@@ -85,10 +85,12 @@ class Engine:
                     protocol="inproc://",
                 )
             try:
-                self._client = Client(self._cluster or self._section.scheduler, timeout=self._patience, set_as_default=False)
+                self._client = Client(
+                    self._cluster or self._section.scheduler, timeout=self._patience, set_as_default=False
+                )
             except OSError as error:
                 raise ServiceFault(
-                    f"The Dask scheduler {self._section.scheduler} does not answer within {self._patience:g} s: {error}. "
-                    "Start it, or set engine.scheduler to null for a local cluster."
+                    f"The Dask scheduler {self._section.scheduler} does not answer within {self._patience:g} s: "
+                    f"{error}. Start it, or set engine.scheduler to null for a local cluster."
                 ) from error
         return self._client
