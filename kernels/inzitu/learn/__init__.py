@@ -1,0 +1,1 @@
+"""The numerics of learning: networks, heads, scores, training, prediction, bundles."""

@@ -49,6 +49,7 @@ def _catalogue(manifest: Manifest) -> str:
     wanted = (entry.id, entry.ra, entry.dec, *entry.magnitudes)
     if missing := [name for name in wanted if name not in table.column_names]:
         raise ManifestFault(
-            f"archive.catalogue: {entry.path} has no column {', '.join(missing)}; it has {', '.join(table.column_names)}."
+            f"archive.catalogue: {entry.path} has no column {', '.join(missing)}; "
+            f"it has {', '.join(table.column_names)}."
         )
     return f"catalogue: {entry.path}: {table.num_rows:,} rows"

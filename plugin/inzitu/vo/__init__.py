@@ -1,0 +1,1 @@
+"""The words of the VO protocols: DALI parameters, VOTable, UWS, TAP and VOSI documents."""
