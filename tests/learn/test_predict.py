@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -24,11 +25,12 @@ def mixtures(trained: Trained, images: np.ndarray, *, average: bool = True) -> M
     return found
 
 
-@pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
-    offer(monkeypatch)
-    images, labels = coloured(60)
-    return train(images, labels, thirds(60), recipe=RECIPE)
+@pytest.fixture(scope="module")
+def trained() -> Iterator[Trained]:
+    with pytest.MonkeyPatch.context() as patch:
+        offer(patch)
+        images, labels = coloured(60)
+        yield train(images, labels, thirds(60), recipe=RECIPE)
 
 
 def test_a_turned_image_has_exactly_the_same_pdf(trained: Trained) -> None:

@@ -1,8 +1,7 @@
 """Model bundles: a folder that predicts without the code that trained it.
 
     model.safetensors      the parameters, members stacked
-    reference.safetensors  features of training rows, beside which a new image is familiar or strange
-    model.json             what the model is and was made from, and the digests of the others
+    model.json             what the model is and was made from, and the digests of the other two
     predictor.stablehlo    parameters and raw images to the arrays of the PDFs, for CPU and CUDA, any number of images
     card.md                the same for people
 
@@ -31,7 +30,6 @@ from safetensors.numpy import save as save_tensors
 from inzitu.learn import heads
 from inzitu.learn.bins import Histogram
 from inzitu.learn.card import card
-from inzitu.learn.familiarity import Familiar
 from inzitu.learn.mixture import Mixture
 from inzitu.learn.predict import check_shape, in_blocks, predictor, stacked
 from inzitu.learn.trained import Trained
@@ -76,7 +74,6 @@ def save(
     tensors = _named(trained.parameters)
     files = {
         "model.safetensors": save_tensors(tensors),
-        "reference.safetensors": save_tensors({"features": np.ascontiguousarray(trained.features)}),
         "predictor.stablehlo": _program(trained, tensors),
     }
     about = dict(extra or {}) | _about(trained) | {"bands": list(bands), "scale": scale, "units": units}
@@ -102,7 +99,6 @@ class Bundle:
     json: Mapping[str, Any]
     tensors: Mapping[str, np.ndarray]
     _call: Any
-    _familiar: Familiar
 
     @property
     def components(self) -> int:
@@ -136,7 +132,7 @@ class Bundle:
     def arrays(
         self, images: Float[np.ndarray, "n y x band"], scalars: Mapping[str, np.ndarray] | None = None
     ) -> dict[str, np.ndarray]:
-        """Give all that the program gives: the arrays of the PDFs, and the features."""
+        """Give all that the program gives: the arrays of the PDFs, and the out-of-domain score."""
         check_shape(images, tuple(self.json["input_shape"]))
         columns = stacked(self.scalars, scalars or {}, len(images))
         return in_blocks(lambda block, own: self._call(dict(self.tensors), block, own), images, columns)
@@ -155,8 +151,8 @@ class Bundle:
     def ood(
         self, images: Float[np.ndarray, "n y x band"], scalars: Mapping[str, np.ndarray] | None = None
     ) -> Float[np.ndarray, " n"]:
-        """Say how strange each image is to the model: 0 to 1, near 1 stranger than nearly all training rows."""
-        return self._familiar.strangeness(self.arrays(images, scalars)["features"])
+        """Say how strange each image is to the model, by its colours: near 1 stranger than nearly all training rows."""
+        return self.arrays(images, scalars)["ood"]
 
 
 def load(folder: Path) -> Bundle:
@@ -183,8 +179,7 @@ def load(folder: Path) -> Bundle:
             f"{folder / 'predictor.stablehlo'} was written with JAX {about['versions']['jax']} and cannot be read by "
             f"{version('jax')}"
         ) from fault
-    familiar = Familiar(load_tensors(content["reference.safetensors"])["features"])
-    return Bundle(about, load_tensors(content["model.safetensors"]), jax.jit(program.call), familiar)
+    return Bundle(about, load_tensors(content["model.safetensors"]), jax.jit(program.call))
 
 
 def _read(path: Path) -> bytes:

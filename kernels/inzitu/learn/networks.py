@@ -35,8 +35,8 @@ class NetworkError(ValueError):
 class Network(nnx.Module):
     """Images, and scalars if it was built for any, to raw outputs.
 
-    A subclass gives its `stages`: each layer's name and what comes out of it. The last are the outputs, the one before
-    them the features. All else follows: a call gives the outputs, a diagnosis walks the stages.
+    A subclass gives its `stages`: each layer's name and what comes out of it, the outputs last. All else follows: a
+    call gives the outputs, a diagnosis walks the stages.
     """
 
     head: Dense
@@ -45,19 +45,13 @@ class Network(nnx.Module):
         """Give name and result of each layer in turn."""
         raise NotImplementedError
 
-    def features_and_outputs(
-        self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"] | None = None
-    ) -> tuple[Float[Array, "n f"], Float[Array, "n o"]]:
-        """Give what the last layer sees, and the raw outputs."""
-        given = jnp.zeros((images.shape[0], 0)) if scalars is None else scalars
-        (_, features), (_, outputs) = list(self.stages(images, given))[-2:]
-        return features, outputs
-
     def __call__(
         self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"] | None = None
     ) -> Float[Array, "n o"]:
         """Give the raw outputs."""
-        return self.features_and_outputs(images, scalars)[1]
+        given = jnp.zeros((images.shape[0], 0)) if scalars is None else scalars
+        *_, (_, outputs) = self.stages(images, given)
+        return outputs
 
     def begin_at(self, bias: Float[np.ndarray, " o"]) -> None:
         """Let the outputs begin at given values, whatever the image."""

@@ -23,12 +23,13 @@ from inzitu.learn.bins import Histogram
 from inzitu.learn.heads import parse_head
 from inzitu.learn.images import SYMMETRIES, symmetry
 from inzitu.learn.mixture import Mixture
+from inzitu.learn.ood import colours
 from inzitu.learn.trained import Trained
 
 BLOCK = 128
 QUANTILES = {"z_q025": 0.025, "z_q16": 0.16, "z_q84": 0.84, "z_q975": 0.975}
 
-# Images and scalars to the arrays of a distribution, and the features.
+# The arrays of a distribution by name, and the out-of-domain score.
 Outputs = dict[str, Array]
 
 
@@ -51,17 +52,17 @@ def predictor(trained: Trained, *, average: bool = True) -> Callable[[Any, Array
     def predict(parameters: Any, images: Array, scalars: Array) -> Outputs:
         normalised = trained.normalisation.apply(images)
 
-        def member(own: Any) -> tuple[Array, Array]:
+        def member(own: Any) -> Array:
             network = nnx.merge(graph, own)
 
-            def turned(index: Array) -> tuple[Array, Array]:
-                return network.features_and_outputs(symmetry(normalised, index), scalars)
+            def turned(index: Array) -> Array:
+                return network(symmetry(normalised, index), scalars)
 
-            features, raw = lax.map(turned, jnp.arange(SYMMETRIES if average else 1))
-            return _mean(features), _mean(raw)
+            # One after the other, each row at its own place: the same bits for the same pixels.
+            return _mean(lax.map(turned, jnp.arange(SYMMETRIES if average else 1)))
 
-        features, raw = lax.map(member, parameters)
-        return arrays(pooled(head.distribution(raw))) | {"features": jnp.concatenate(list(features), axis=-1)}
+        seen = colours(jnp.nan_to_num(images), jnp.asarray(trained.normalisation.sigmas))
+        return arrays(pooled(head.distribution(lax.map(member, parameters)))) | {"ood": trained.ood.score(seen)}
 
     return predict
 
@@ -111,16 +112,8 @@ def predict(
     return distribution(found, trained.recipe.head)
 
 
-def features(
-    trained: Trained, images: Float[np.ndarray, "n y x band"], scalars: Float[np.ndarray, "n s"]
-) -> Float[np.ndarray, "n f"]:
-    """Give what the last layers see of each image, all members side by side, averaged over the 8 symmetries."""
-    function = jax.jit(predictor(trained))
-    return in_blocks(lambda block, own: function(trained.parameters, block, own), images, scalars)["features"]
-
-
 def distribution(found: Mapping[str, np.ndarray], head: str) -> Mixture | Histogram:
-    """Give the distribution of arrays by name, without the features."""
+    """Give the distribution of arrays by name."""
     parsed = parse_head(head)
     if "probabilities" in found:
         return Histogram(found["probabilities"], parsed.max_val)  # type: ignore[union-attr]

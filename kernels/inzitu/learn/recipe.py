@@ -50,7 +50,7 @@ class Recipe:
     nll_weight
         Share of the negative log-likelihood beside the CRPS in the loss.
     softening
-        Where the normalisation turns from linear to logarithmic [sigma].
+        Where the normalisation turns from linear to logarithmic [sigma]; by default the network's own.
     augmentation
         How images are varied.
     evaluations
@@ -76,7 +76,7 @@ class Recipe:
     clip: float = 1.0
     ema: float = 0.98
     nll_weight: float = 0.2
-    softening: float = 5.0
+    softening: float | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
     evaluations: int = 40
     patience: int = 15
@@ -106,6 +106,7 @@ class Recipe:
             batch_size=min(self.batch_size, rows),
             learning_rate=self.learning_rate or own.learning_rate,
             members=self.members or own.members,
+            softening=self.softening or own.softening,
         )
 
     def steps(self, rows: int) -> int:
@@ -144,12 +145,13 @@ class Own:
     images: int
     learning_rate: float
     members: int = 1
+    softening: float = 5.0
 
 
 OWN: Mapping[str, Own] = {
     "dcmdn-a": Own(images=24_000, learning_rate=5e-4),
     "dcmdn-b": Own(images=20_000, learning_rate=3e-4),
-    "inzitu": Own(images=30_000, learning_rate=2e-3, members=5),
+    "inzitu": Own(images=30_000, learning_rate=2e-3, members=5, softening=2.5),
     "pasquet": Own(images=20_000, learning_rate=5e-4),
 }
 

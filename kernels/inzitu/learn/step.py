@@ -176,7 +176,7 @@ class Program:
     ) -> Float[Array, "batch y x band"]:
         """Give the images of some rows, varied."""
         images = dataset.images[rows].astype(jnp.float32)
-        return self.recipe.augmentation.apply(key, images, softening=self.recipe.softening)
+        return self.recipe.augmentation.apply(key, images, softening=self.recipe.softening or 2.5)
 
     def _member_step(
         self, dataset: Dataset, taken: Int[Array, ""], member: Member, rows: Int[Array, " batch"], key: Key[Array, ""]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -22,9 +22,8 @@ from inzitu.learn import networks
 from inzitu.learn.checkpoints import Checkpoints
 from inzitu.learn.dataset import Dataset, batches, check, digest, padded
 from inzitu.learn.diagnosis import TrainingError, explained
-from inzitu.learn.familiarity import MOST_ROWS
 from inzitu.learn.images import Normalisation
-from inzitu.learn.predict import features
+from inzitu.learn.ood import MOST_REFERENCES, OodModel, colours
 from inzitu.learn.recipe import Recipe
 from inzitu.learn.split import Part
 from inzitu.learn.step import MOST_STEPS, Program, State
@@ -104,7 +103,7 @@ def train(
     rows = {part: np.flatnonzero(split == part) for part in Part}
     recipe = recipe.settled(len(rows[Part.TRAIN]))
     columns = _columns(recipe, scalars or {}, len(labels))
-    normalisation = Normalisation.measure(images[rows[Part.TRAIN]], softening=recipe.softening)
+    normalisation = Normalisation.measure(images[rows[Part.TRAIN]], softening=recipe.softening or 2.5)
     training, held = (
         Dataset.place(images[here], labels[here], columns[here], normalisation)
         for here in (rows[Part.TRAIN], rows[Part.VALIDATION])
@@ -113,7 +112,7 @@ def train(
     store = _opened(checkpoints, recipe.digest() + digest(images, labels, split, columns))
     loop = _Loop(program, training, held, rows[Part.TRAIN], report or (lambda _: None))
     state, history = loop.run(state, store, checkpoint_seconds)
-    trained = Trained(
+    return Trained(
         recipe=recipe,
         input_shape=images.shape[1:],
         normalisation=normalisation,
@@ -122,11 +121,9 @@ def train(
         rows={part.name.lower(): len(rows[part]) for part in Part},
         split_digest=digest(split),
         validation_crps=float(jnp.mean(state.best_crps)),
-        features=np.zeros((0, 0), np.float32),
+        ood=_usual(images[rows[Part.TRAIN]], normalisation),
         history=tuple(history),
     )
-    some = rows[Part.TRAIN][:: -(-len(rows[Part.TRAIN]) // MOST_ROWS)]
-    return replace(trained, features=features(trained, images[some], columns[some]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,3 +223,9 @@ def _columns(recipe: Recipe, scalars: Mapping[str, np.ndarray], rows: int) -> np
 
 def _opened(folder: Path | None, identity: str) -> Checkpoints | None:
     return None if folder is None else Checkpoints.open(folder, identity=identity)
+
+
+def _usual(images: np.ndarray, normalisation: Normalisation) -> OodModel:
+    some = images[:: -(-len(images) // MOST_REFERENCES)]
+    seen = colours(jnp.nan_to_num(jnp.asarray(some, jnp.float32)), jnp.asarray(normalisation.sigmas))
+    return OodModel.fit(np.asarray(seen))

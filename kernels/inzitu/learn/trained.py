@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from inzitu.learn.images import Normalisation
+from inzitu.learn.ood import OodModel
 from inzitu.learn.recipe import Recipe
 
 
@@ -34,8 +33,8 @@ class Trained:
         SHA-256 of the split.
     validation_crps
         CRPS of the validation rows by the parameters kept, mean over the members, without test-time average.
-    features
-        Features of training rows, of some if there are many.
+    ood
+        The training rows' colours, beside which a new row is usual or strange.
     history
         Step, training loss and validation CRPS of each evaluation.
     """
@@ -48,5 +47,5 @@ class Trained:
     rows: Mapping[str, int]
     split_digest: str
     validation_crps: float
-    features: np.ndarray
+    ood: OodModel
     history: tuple[Mapping[str, float], ...]

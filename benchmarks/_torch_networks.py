@@ -1,0 +1,103 @@
+"""The same networks in PyTorch, one step for each line that comes in; the peer of `benchmarks.training`.
+
+Runs under an interpreter that has PyTorch and nothing of inzitu: ``python _torch_networks.py NETWORK BATCH``.
+"""
+# mypy: ignore-errors
+
+import os
+import sys
+import time
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class DcmdnA(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = nn.Conv2d(15, 256, 3), nn.Conv2d(256, 512, 2), nn.Conv2d(512, 1024, 2)
+        self.dense = nn.Sequential(nn.Linear(4096, 500), nn.Tanh(), nn.Linear(500, 100), nn.Tanh(), nn.Linear(100, 15))
+
+    def forward(self, images):
+        bands = images[:, :, 6:22, 6:22].unbind(1)
+        pairs = [bands[a] - bands[b] for a in range(5) for b in range(a + 1, 5)]
+        values = torch.stack([*bands, *pairs], 1).contiguous(memory_format=torch.channels_last)
+        values = torch.tanh(F.max_pool2d(self.first(values), 2))
+        values = torch.tanh(F.max_pool2d(self.second(values), 2))
+        return self.dense(torch.relu(self.third(values)).flatten(1))
+
+
+def rectified(inputs, outputs, size):
+    return nn.Sequential(nn.Conv2d(inputs, outputs, size, padding="same"), nn.PReLU(outputs))
+
+
+class Inception(nn.Module):
+    def __init__(self, inputs, narrow, wide, fives):
+        super().__init__()
+        branches = [rectified(inputs, wide, 1)]
+        branches += [
+            nn.Sequential(rectified(inputs, narrow, 1), rectified(narrow, wide, size))
+            for size in ((5, 3) if fives else (3,))
+        ]
+        self.branches, self.pooled = nn.ModuleList(branches), rectified(inputs, narrow, 1)
+
+    def forward(self, values):
+        smooth = F.avg_pool2d(F.pad(self.pooled(values), (0, 1, 0, 1)), 2, 1)
+        return torch.cat([*(branch(values) for branch in self.branches), smooth], 1)
+
+
+class Pasquet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, channels, blocks = rectified(5, 64, 5), 64, []
+        for narrow, wide, fives in ((48, 64, 1), (64, 92, 1), (92, 128, 1), (92, 128, 1), (92, 128, 0)):
+            blocks.append(Inception(channels, narrow, wide, fives))
+            channels = wide * (3 if fives else 2) + narrow
+        self.blocks = nn.ModuleList(blocks)
+        self.dense = nn.Sequential(
+            nn.Linear(64 * channels, 1096), nn.ReLU(), nn.Linear(1096, 1096), nn.ReLU(), nn.Linear(1096, 180)
+        )
+
+    def forward(self, images):
+        values = F.avg_pool2d(self.first(images), 2)
+        for level, block in enumerate(self.blocks):
+            values = block(values)
+            if level in (1, 3):
+                values = F.avg_pool2d(values, 2)
+        return self.dense(values.flatten(1))
+
+
+def negative_log_likelihood(raw, z):
+    if raw.shape[1] == 180:
+        return F.cross_entropy(raw, (z * 180).long())
+    logits, means, logs = raw.chunk(3, 1)
+    each = torch.log_softmax(logits, 1) - 0.5 * ((z[:, None] - means) / logs.exp()) ** 2 - logs
+    return -torch.logsumexp(each, 1).mean()
+
+
+def main(name, batch):
+    torch.set_num_threads(os.cpu_count())
+    network, size = (DcmdnA(), 28) if name == "dcmdn-a" else (Pasquet(), 64)
+    network = network.to(memory_format=torch.channels_last)
+    images = torch.randn(batch, 5, size, size).to(memory_format=torch.channels_last)
+    z = torch.rand(batch)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-4)
+
+    def train():
+        optimiser.zero_grad()
+        negative_log_likelihood(network(images), z).backward()
+        optimiser.step()
+
+    def predict():
+        with torch.inference_mode():
+            network(images)
+
+    for line in sys.stdin:
+        began = time.perf_counter()
+        {"train": train, "predict": predict}[line.strip()]()
+        print(batch / (time.perf_counter() - began), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
