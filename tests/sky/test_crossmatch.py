@@ -10,6 +10,7 @@ from jaxtyping import TypeCheckError
 from scipy.spatial import cKDTree
 
 from inzitu.sky import crossmatch
+from inzitu.sky.grid import unit_vectors
 from inzitu.sky.zones import HEIGHT
 
 type Positions = tuple[np.ndarray, np.ndarray]
@@ -35,10 +36,10 @@ def scattered(rng: np.random.Generator, n: int, radius: float) -> Positions:
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), radius=st.sampled_from([0.0, 0.01, 1.5, 30.0, 60.0, 3600.0, 200_000.0]))
+@given(seed=st.integers(0, 2**32 - 1), radius=st.sampled_from([0.01, 1.5, 30.0, 60.0, 3600.0, 200_000.0]))
 def test_all_pairs_are_those_of_a_k_d_tree_also_at_poles_wrap_and_zone_edges(seed: int, radius: float) -> None:
     rng = np.random.default_rng(seed)
-    (ra1, dec1), (ra2, dec2) = (scattered(rng, n, max(radius, 0.01)) for n in (150, 120))
+    (ra1, dec1), (ra2, dec2) = (scattered(rng, n, radius) for n in (150, 120))
     near = cKDTree(vectors((ra1, dec1))).query_ball_tree(cKDTree(vectors((ra2, dec2))), chord(radius))
     pairs = crossmatch(ra1, dec1, ra2, dec2, radius, every=True)
     expected = [(i, j) for i, neighbours in enumerate(near) for j in sorted(neighbours)]
@@ -89,6 +90,15 @@ def test_a_neighbour_within_the_radius_is_found_wherever_it_is(
     assert pairs.separation[0] == pytest.approx(here.separation(there).arcsec, abs=1e-9)
 
 
+def test_a_radius_of_nothing_finds_equal_places_and_every_name_of_a_pole() -> None:
+    ra, dec = np.array([10.0, 10.0, 0.0, 77.0]), np.array([5.0, 5.000001, 90.0, 90.0])
+    pairs = crossmatch(ra, dec, ra, dec, 0.0, every=True)
+    assert list(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)) == [
+        *((0, 0), (1, 1), (2, 2)),
+        *((2, 3), (3, 2), (3, 3)),
+    ]
+
+
 def test_rows_without_a_usable_position_match_nothing_and_keep_the_numbers_of_the_others() -> None:
     ra = np.array([np.nan, 10.0, np.inf, 10.0, -999.0, 400.0, 10.0])
     dec = np.array([10.0, np.nan, 10.0, 95.0, -999.0, 10.0, 10.0])
@@ -131,3 +141,14 @@ def test_empty_lists_give_no_pairs() -> None:
     none, one = np.empty(0), np.array([1.0])
     assert len(crossmatch(none, none, one, one, 1.0)) == 0
     assert len(crossmatch(one, one, none, none, 1.0, every=True)) == 0
+
+
+def test_unit_vectors_are_right_to_the_last_bit_or_two_and_poles_are_poles() -> None:
+    rng = np.random.default_rng(0)
+    ra, dec = rng.uniform(-180, 360, 100_000), rng.uniform(-90, 90, 100_000)
+    half_turn = np.longdouble("3.14159265358979323846264338327950288")
+    lon, lat = (half_turn * angle.astype(np.longdouble) / 180 for angle in (ra, dec))
+    truth = np.column_stack([np.cos(lon) * np.cos(lat), np.sin(lon) * np.cos(lat), np.sin(lat)])
+    assert np.abs(unit_vectors(ra, dec) - truth).max() < 3e-16
+    corners = unit_vectors(np.array([0.0, 90.0, 180.0, 270.0, 360.0, 77.0]), np.array([0.0, 0.0, 0.0, 0.0, 0.0, -90.0]))
+    assert corners.tolist() == [[1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0], [1, 0, 0], [0, 0, -1]]
