@@ -45,6 +45,12 @@ def test_rows_without_a_usable_position_are_outside() -> None:
     assert everywhere.contains(ra, dec).tolist() == [False, False, False, False, True]
 
 
+def test_negative_right_ascensions_are_those_of_the_other_convention() -> None:
+    ra, dec = sphere(20_000)
+    coverage = Coverage.from_cells(3, np.arange(0, 768, 5))
+    assert np.array_equal(coverage.contains(np.where(ra > 180, ra - 360, ra), dec), coverage.contains(ra, dec))
+
+
 def test_intersection_and_union_are_those_of_the_sets_of_cells() -> None:
     one, two, three = ({*range(k, 768, k)} for k in (2, 3, 5))
     a, b, c = (Coverage.from_cells(3, np.array(sorted(s), dtype=np.uint64)) for s in (one, two, three))
