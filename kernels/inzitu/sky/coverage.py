@@ -89,11 +89,14 @@ class Coverage:
             return np.zeros(len(ra), dtype=bool)
         for start in range(0, len(ra), CHUNK):
             part = slice(start, start + CHUNK)
-            good = inside[part].copy()
-            lon, lat = ra[part][good], dec[part][good]
+            # A slice where every row is good, which is the rule, and costs no copy.
+            rows = part if inside[part].all() else start + np.flatnonzero(inside[part])
+            lon, lat = ra[rows], dec[rows]
+            if lon.size and lon.min() < 0.0:
+                lon = lon % 360.0
             # Views, because their constructors check and wrap again, which takes as long as the search itself.
-            lon = Quantity(np.where(lon < 0.0, lon + 360.0, lon), "deg", copy=False).view(Longitude)
-            inside[part][good] = self.moc.contains_lonlat(lon, Quantity(lat, "deg", copy=False).view(Latitude))
+            place = Quantity(lon, "deg", copy=False).view(Longitude), Quantity(lat, "deg", copy=False).view(Latitude)
+            inside[rows] = self.moc.contains_lonlat(*place)
         return inside
 
     def intersection(self, *others: Coverage) -> Coverage:
