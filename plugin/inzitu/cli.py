@@ -34,7 +34,7 @@ def main() -> None:
         app()
     except (Fault, ValueError, OSError) as error:
         fault = as_fault(error)
-        ERR.print(f"[bold red]inzitu:[/] {fault}")
+        ERR.print(f"inzitu: {fault}", style="red")
         sys.exit(1)
 
 
@@ -222,7 +222,7 @@ def _follow(service: Any, url: str) -> None:
         for state in service.follow(url):
             bar.update(task, description=state.summary, completed=state.fraction)
     if state.phase != "COMPLETED":
-        ERR.print(f"[bold red]{state.phase}[/] {state.message}")
+        ERR.print(f"{state.phase} {state.message}", style="red")
         sys.exit(1)
     for name, href in state.results.items():
         OUT.print(f"{name:14} {href}")
@@ -287,7 +287,7 @@ def verify(
     for state, count in Counter(link.state for link in verdict.links).items():
         OUT.print(f"{count:,} {state}")
     if verdict.failure is not None:
-        ERR.print(f"[bold red]{verdict.failure.state}[/] {verdict.failure.message}")
+        ERR.print(f"{verdict.failure.state}: {verdict.failure.message}", style="red")
         sys.exit(1)
 
 

@@ -50,6 +50,13 @@ def test_an_empty_value_leaves_a_parameter_at_its_default() -> None:
         ([("PIPELINE", "predict-pretrained")], ("targets",), "needs MODEL"),
         ([("PIPELINE", "predict-pretrained"), ("MODEL", "../../etc")], ("targets",), "no model's id"),
         ([("PIPELINE", "train-predict"), ("SIZE", "1000000")], BOTH, "SIZE=1000000"),
+        ([("PIPELINE", "train-predict"), ("TABLE", "p_mine")], BOTH, "begin with p_"),
+        ([("PIPELINE", "train-predict"), ("NETWORK", "nonsense")], BOTH, "NETWORK=nonsense"),
+        (
+            [("PIPELINE", "train-predict"), ("TEST_FRACTION", "0.5"), ("VALIDATION_FRACTION", "0.5")],
+            BOTH,
+            "hold 1 of the rows",
+        ),
         ([("PIPELINE", "train-predict"), ("LEARNING_RATE", "nan")], BOTH, "LEARNING_RATE=nan"),
     ],
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from inzitu.archive.catalogues import read_table
 from inzitu.errors import ManifestFault
 from inzitu.hips import Survey
-from inzitu.prov.store import ArtefactStore
+from inzitu.pipelines import pipelines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,8 +36,14 @@ def inspect(manifest: Manifest) -> Iterator[str]:
             f"{area:.4g} deg2"
         )
     yield _catalogue(manifest)
-    manifest.state.mkdir(parents=True, exist_ok=True)
-    ArtefactStore(manifest.artefacts)
+    for name in pipelines(manifest.pipelines):
+        yield f"pipeline: {name}"
+    try:
+        manifest.state.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=manifest.state) as probe:
+            probe.write(b"0")
+    except OSError as error:
+        raise ManifestFault(f"state: {manifest.state} cannot be written: {error.strerror}.") from error
     yield f"state: {manifest.state}: can be written"
 
 

@@ -109,7 +109,7 @@ def _played(directory: Path, manifest: Path, running: RunningService) -> dict[st
     }
     return {
         **measured,
-        "bytes_read": int(float(job.info["bytes_read"])),
+        "bytes_read": int(float(job.info.get("bytes_read", 0))),
         "bytes_sent": sent,
         "known": len(known),
         "blind": len(blind),
@@ -186,7 +186,7 @@ def _say(report: dict[str, Any], page: Path) -> None:
     )
     for name, holds in report["checks"].items():
         if not holds:
-            ERR.print(f"[bold red]FAILS[/] {name}")
+            ERR.print(f"FAILS {name}", style="red")
     OUT.print(f"{sum(report['checks'].values())} of {len(report['checks'])} checks hold; report: {page}")
 
 

@@ -7,9 +7,9 @@ manifest chains steps into further pipelines under ``pipelines:``.
 from __future__ import annotations
 
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from inzitu.errors import ManifestFault
 from inzitu.pipelines.declaration import Kind, Parameters, Pipeline, Port, Step
@@ -17,6 +17,8 @@ from inzitu.prov.facts import ActivityKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+MOST_HELD_OUT = 0.8
 
 type Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -37,8 +39,8 @@ class CutParameters(Parameters):
 class TrainParameters(Parameters):
     """The network, its head and how it learns."""
 
-    network: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$")] = Field(
-        "dcmdn-a", description="Architecture: dcmdn-a, dcmdn-b or pasquet."
+    network: Literal["dcmdn-a", "dcmdn-b", "pasquet", "inzitu"] = Field(
+        "dcmdn-a", description="Architecture: dcmdn-a, dcmdn-b, pasquet (64 x 64 pixels, 5 bands) or inzitu."
     )
     head: str = Field("mixture(5)", description="What the network predicts: mixture(k), k Gaussians.")
     epochs: int | None = Field(
@@ -58,6 +60,16 @@ class TrainParameters(Parameters):
         if head != f"mixture({count})" or not count.isdecimal() or not 1 <= int(count) <= 64:
             raise ValueError("a published table holds mixtures: write mixture(k) with k from 1 to 64")
         return head
+
+    @model_validator(mode="after")
+    def _some_rows_are_left_to_train_on(self) -> Self:
+        held = self.validation_fraction + self.test_fraction
+        if held > MOST_HELD_OUT:
+            raise ValueError(
+                f"validation_fraction and test_fraction hold {held:g} of the rows; "
+                f"leave {1 - MOST_HELD_OUT:g} to train on"
+            )
+        return self
 
 
 class PredictParameters(Parameters):

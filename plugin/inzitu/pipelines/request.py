@@ -61,6 +61,8 @@ def check(
             f"TABLE={table} cannot name a table: use a letter, then letters, digits and underscores, "
             "all lower-case, 63 at most."
         )
+    if table is not None and table.startswith("p_"):
+        raise ParameterFault(f"TABLE={table}: names that begin with p_ are kept for tables named after their jobs.")
     model = _model(given.get("MODEL") or None, pipeline)
     _check_uploads(set(uploads), pipeline)
     values = {name: value for name, value in given.items() if name not in _PROTOCOL}

@@ -1,4 +1,4 @@
-"""The process that does one job: ``python -m inzitu.run.child MANIFEST JOB ATTEMPT``.
+"""The process that does one job: ``python -m inzitu.run.child MANIFEST JOB ATTEMPT WORKER``, with the worker's pid.
 
 It is a process of its own so that an abort stops it wherever it is, in a compilation too, and so that a job that
 crashes or exhausts the memory takes nobody along. What it writes about the job carries the number of its attempt; the
@@ -39,18 +39,17 @@ _SECONDS_BETWEEN_REPORTS = 0.25
 
 def main(arguments: Sequence[str] = tuple(sys.argv[1:])) -> int:
     """Do the job; return 0 when its end is in the store."""
-    path, job, attempt = arguments
-    _die_with_parent()
+    path, job, attempt, worker = arguments
+    _die_with(int(worker))
     _JobRun(Manifest.load(path), job, int(attempt)).run()
     return 0
 
 
-def _die_with_parent() -> None:
+def _die_with(worker: int) -> None:
     """Have the kernel end this process with the worker that started it, even when that is killed (Linux)."""
-    parent = os.getppid()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the kernel was told
+    if os.getppid() != worker:  # it died before the kernel was told
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -129,6 +128,8 @@ class _JobRun:
         print(f"job {self.id}, attempt {self.attempt}:", file=sys.stderr)
         if not isinstance(fault, UserFault):
             traceback.print_exception(error)
+        if self.jobs.get(self.id).attempt != self.attempt:  # another attempt goes on from the checkpoints
+            return
         # The job ends here and needs its checkpoints no more; on a full disk they may be all that fills it.
         shutil.rmtree(self.scratch, ignore_errors=True)
         self._log(f"error: {fault}")

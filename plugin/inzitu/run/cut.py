@@ -76,6 +76,10 @@ class _Journal:
         self.folder = folder
         self.path = folder / "pixels.npy"
         mode: Literal["r+", "w+"] = "r+" if self.path.exists() else "w+"
+        if mode == "w+":
+            # An attempt that was killed after it had handed its pixels on left the notes of its groups behind.
+            for note in folder.glob("group-*"):
+                note.unlink()
         self._pixels = np.lib.format.open_memmap(self.path, mode=mode, dtype=np.float32, shape=shape)
 
     def has(self, number: int) -> bool:
@@ -142,4 +146,6 @@ def _written(
     tally = ", ".join(f"{row['counts']:,} {row['values']}" for row in table["status"].value_counts().to_pylist())
     work.log(f"cut {table.num_rows:,} stamps from {tiles.num_rows:,} tiles: {tally}")
     account = {"bytes_read": pc.sum(tiles["bytes"]).as_py() or 0, "tiles": tiles.num_rows}
-    return Outcome(made={"cutouts": folder}, readings={"tiles": reading}, account=account)
+    # A tile that could not be used may be mended without a change of the survey's properties.
+    certain = not pc.any(pc.equal(table["status"], "error")).as_py()
+    return Outcome(made={"cutouts": folder}, readings={"tiles": reading}, account=account, certain=certain)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
 
 from inzitu.pipelines import Kind
 from inzitu.prov.facts import Activity, Agent, AgentKind, Artefact, Parameter, Product, Used, key_of
@@ -110,7 +111,7 @@ class Runner:
             device=device(),
             code=code_version(),
             used=used,
-            key=key,
+            key=key if outcome.certain else uuid4().hex,
             description=step.title,
         )
         made = {role: _product(step, role, path) for role, path in outcome.made.items()}
@@ -159,4 +160,4 @@ def _settings(parameters: Parameters) -> tuple[Parameter, ...]:
 
 def _product(step: Step, role: str, path: Path) -> Product:
     kind = next(port.kind for port in step.makes if port.role == role)
-    return Product(path, kind, _MEDIA_TYPES[path.suffix], path.name)
+    return Product(path, kind, _MEDIA_TYPES.get(path.suffix, "application/octet-stream"), path.name)

@@ -160,7 +160,8 @@ def _table(
             "source_id": rows.source_id,
             "ra": pa.array(rows.ra, from_pandas=True),
             "dec": pa.array(rows.dec, from_pandas=True),
-            "z": pa.array(rows.z, from_pandas=True),
+            # -99, -1 and the like stand for "unknown" in many a list.
+            "z": pa.array(np.where(np.isfinite(rows.z) & (rows.z >= 0), rows.z, np.nan), from_pandas=True),
             "match_id": taken[identifier].cast(pa.string()),
             "match_separation": pa.array(separation, from_pandas=True),
             # A band may be called z: its magnitude must not take the place of the redshift.

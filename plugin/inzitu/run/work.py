@@ -76,8 +76,11 @@ class Outcome:
         Parquet lists (uri, sha256, bytes) of files outside the artefact store that the step read, by role.
     account
         Numbers for the job's account: bytes_read, rows, tiles.
+    certain
+        Whether the same inputs would make the same again; if not, no later job is given what was made.
     """
 
     made: Mapping[str, Path]
     readings: Mapping[str, Path] = field(default_factory=dict)
     account: Mapping[str, float] = field(default_factory=dict)
+    certain: bool = True

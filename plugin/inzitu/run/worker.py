@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -83,7 +84,8 @@ class Worker:
         job = claim.job.id
         again = f", attempt {claim.attempt}" if claim.attempt > 1 else ""
         self.say(f"job {job}{again}: started")
-        arguments = [sys.executable, "-m", "inzitu.run.child", str(self.manifest), job, str(claim.attempt)]
+        arguments = [sys.executable, "-m", "inzitu.run.child", str(self.manifest), job]
+        arguments += [str(claim.attempt), str(os.getpid())]
         # A session of its own makes a process group that can be killed whole.
         process = subprocess.Popen(arguments, start_new_session=True)
         try:
@@ -101,15 +103,20 @@ class Worker:
     def _watch(self, process: subprocess.Popen[bytes], claim: Claim) -> None:
         """Renew the claim until the process ends or is no longer wanted."""
         job, attempt = claim.job.id, claim.attempt
+        renewed = time.monotonic()
         while process.poll() is None:
             try:
                 if self.jobs.beat(job, attempt) is not Phase.EXECUTING:
                     return
+                renewed = time.monotonic()
                 if self.stop.is_set():
                     self.jobs.release(job, attempt)
                     return
             except (PhaseFault, NotFoundFault):  # another worker has taken over, or the job was deleted
                 return
+            except OperationalError:  # the store may be back before the claim lapses
+                if time.monotonic() > renewed + LEASE_SECONDS:
+                    raise
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(BEAT_SECONDS)
         if process.returncode != 0:

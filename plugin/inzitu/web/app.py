@@ -58,14 +58,13 @@ def create_app(manifest: Manifest) -> FastAPI:
 
 
 async def _sweep(deployment: Deployment) -> None:
-    """Destroy the results of jobs whose time has come, once a minute."""
-    await asyncio.to_thread(deployment.jobs.tidy)
+    """Destroy the results of jobs whose time has come, and what deleted jobs left, once a minute."""
+    duties = (deployment.jobs.tidy, deployment.jobs.sweep, deployment.tap_jobs.sweep, deployment.recorder.sweep)
     while True:
-        for service in (deployment.jobs, deployment.tap_jobs):
+        for duty in duties:
             try:
-                if await asyncio.to_thread(service.sweep):
-                    await asyncio.to_thread(deployment.recorder.sweep)
+                await asyncio.to_thread(duty)
             except Exception:
                 # The next minute may be better; the service goes on meanwhile.
-                _log.exception("Expired jobs could not be swept")
+                _log.exception("What has expired could not be swept")
         await asyncio.sleep(_SWEEP_SECONDS)

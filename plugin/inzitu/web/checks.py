@@ -37,6 +37,11 @@ def check_job(job: Job, *, manifest: Manifest, recorder: Recorder, published: Pu
     if request.model is not None:
         _check_model(request.model, recorder)
     for upload in job.uploads:
+        if not upload.path:
+            raise ParameterFault(
+                f"UPLOAD={upload.name},{upload.uri} is an address; send the table itself as a multipart file, "
+                f"with UPLOAD={upload.name},param:NAME."
+            )
         path = manifest.state / upload.path
         read_list(path, name=upload.name, labelled=upload.name == "training", most=manifest.limits.rows)
 

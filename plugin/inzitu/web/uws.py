@@ -198,6 +198,7 @@ class _Routes:
 
     async def set_parameters(self, request: Request, id: str) -> Response:
         """Set parameters of a PENDING job."""
+        await self._job(request, id)  # before a file is written for it
         form, uploads = await self._form(request, id, part=new_id())
         await asyncio.to_thread(self._service(request).add_parameters, id, form.parameters, uploads)
         return self._see(request, id)
