@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from story.stage import Stage
 
 from inzitu.pipelines.catalogue import CutParameters, SelectParameters
 from inzitu.run.cut import cut
 from inzitu.run.select import select
 from inzitu.run.work import Outcome, Work
+from story.stage import Stage
 
 
 @pytest.fixture
