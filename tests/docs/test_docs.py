@@ -1,0 +1,81 @@
+"""Documents that cannot drift: what they name is held against the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from inzitu.cli import app
+from inzitu.hips import Flag, Status
+from inzitu.manifest import CatalogueEntry, Engine, Limits, Manifest, SurveyEntry
+from inzitu.pipelines import pipelines, steps
+from inzitu.run import select
+from inzitu.run.predictions import schema
+
+ROOT = Path(__file__).parents[2]
+
+
+def page(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("section", [Manifest, SurveyEntry, CatalogueEntry, Limits, Engine])
+def test_every_key_of_the_manifest_stands_in_its_page_as_it_is_described(section: type[BaseModel]) -> None:
+    text = page("docs/reference/manifest.md")
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            assert f"## {name}" in text
+        else:
+            assert re.search(rf"^\| `{name}` \|.*\| {re.escape(field.description or '?')} \|$", text, re.M), name
+
+
+def test_the_manifest_page_names_no_key_that_does_not_exist() -> None:
+    sections = (Manifest, SurveyEntry, CatalogueEntry, Limits, Engine)
+    known = {name for section in sections for name in section.model_fields}
+    assert set(re.findall(r"^\| `(\w+)`", page("docs/reference/manifest.md"), re.M)) <= known
+
+
+def test_every_pipeline_step_parameter_and_column_stands_in_its_page() -> None:
+    text = page("docs/reference/pipelines.md")
+    for pipeline in pipelines().values():
+        assert f"| `{pipeline.name}` | {pipeline.title} |" in text
+    for step in steps().values():
+        assert f"## {step.name}\n\n{step.title}." in text
+        for name, field in step.parameters.model_fields.items():
+            assert re.search(rf"^\| `{name.upper()}` \|.*\| {re.escape(field.description or '?')} \|$", text, re.M), (
+                name
+            )
+    for field in schema(5):
+        assert field.name.startswith("_") or f"| `{field.name}` |" in text
+
+
+def test_every_status_and_flag_stands_in_its_page() -> None:
+    text = page("docs/reference/pipelines.md")
+    words = set(re.findall(r"^([a-z-]+)  +\S", select.__doc__ or "", re.M)) | {status.word for status in Status}
+    assert words >= {"ok", "unmatched", "error"}
+    for word in words:
+        assert f"| `{word}` |" in text, word
+    for flag in Flag:
+        assert f"`{flag.words}`" in text
+
+
+def test_the_readmes_manifest_is_one(tmp_path: Path) -> None:
+    [example] = re.findall(r"```yaml\n(.*?)```", page("README.md"), re.S)
+    path = tmp_path / "manifest.yaml"
+    path.write_text(example)
+    assert Manifest.load(path).archive.bands == ("g", "r", "z")
+
+
+def test_commands_and_targets_that_the_readme_names_exist() -> None:
+    text = page("README.md")
+    targets = set(re.findall(r"^([a-z]+):", page("Makefile"), re.M))
+    assert set(re.findall(r"(?:`|^ +)make ([a-z]+)", text, re.M)) <= targets
+    commands = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    assert {"demo", "serve", "work", "submit", "query"} <= commands
+    named = set(
+        re.findall(r"inzitu (demo|check|serve|work|submit|query|crossmatch|coverage|cutouts|prov|verify)\b", text)
+    )
+    assert named <= commands
