@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +78,29 @@ def test_what_can_be_learned_is_learned() -> None:
     assert crps(trained, images[split == 2], labels[split == 2]) < 0.06
     assert trained.rows == {"train": 400, "validation": 100, "test": 100}
     assert trained.history[-1]["step"] == 12 * 400 / 16
+
+
+_ON_FOUR_DEVICES = """
+import sys, json
+import numpy as np, pytest, jax
+assert len(jax.devices()) == 4
+from inzitu.learn.train import train
+from learn.test_train import TINY
+from learn.tiny import coloured, offer, thirds
+with pytest.MonkeyPatch.context() as patch:
+    offer(patch)
+    print(json.dumps(train(*coloured(60), thirds(60), recipe=TINY).history))
+"""
+
+
+def test_four_devices_give_the_same_loss_curve() -> None:
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "PYTHONPATH": "tests"}
+    command = [sys.executable, "-c", _ON_FOUR_DEVICES]
+    done = subprocess.run(command, env=environment, check=True, timeout=200, capture_output=True, text=True)
+    four = json.loads(done.stdout)
+    one = train(*coloured(60), thirds(60), recipe=TINY).history
+    for name in ("step", "loss", "validation_crps"):
+        np.testing.assert_allclose([entry[name] for entry in four], [entry[name] for entry in one], rtol=1e-4)
 
 
 def test_another_seed_is_another_training() -> None:
@@ -157,6 +184,18 @@ def test_a_scalar_that_is_the_answer_is_used() -> None:
     assert np.corrcoef(found.mean(), labels)[0, 1] > 0.9
     with pytest.raises(ValueError, match="takes the scalar 'answer'; given are none"):
         train(images, labels, thirds(300), recipe=recipe)
+
+
+def test_a_missing_band_is_known_to_be_missing() -> None:
+    images, labels = coloured(400)
+    missing = np.arange(400) % 2 == 0
+    images[missing, :, :, 1] = np.nan
+    trained = train(images, labels, thirds(400), recipe=dataclasses.replace(TINY, masked=True, epochs=30))
+    widths = predict(trained, images).std()
+    assert np.isfinite(widths).all()
+    # Without the second band there is no colour: the climatology's width of 0.29, whatever the image.
+    assert np.median(widths[missing]) > 0.2
+    assert np.median(widths[~missing]) < 0.6 * np.median(widths[missing])
 
 
 def test_a_loss_that_is_not_finite_is_diagnosed_with_layer_and_rows() -> None:

@@ -5,7 +5,7 @@ An image is ``[y, x, band]`` in the archive's units. Nothing here knows a networ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import jax
@@ -181,13 +181,15 @@ class Augmentation:
             images = symmetry(images, jax.random.randint(turn, (n,), 0, SYMMETRIES))
         if self.shift:
             images = _shifted(images, jax.random.randint(move, (n, 2), 0, 2 * self.shift + 1), self.shift)
-        if self.brightness:
-            factor = 10 ** (-0.4 * self.brightness * jax.random.normal(brighten, (n, 1, 1, 1)))
-            images = jnp.arcsinh(factor * jnp.sinh(images))
-        if self.noise:
-            # d asinh(f) = df / cosh(asinh f): noise of the flux, seen through the normalisation.
-            grain = self.noise / softening * jax.random.normal(sprinkle, images.shape)
-            images = images + grain / jnp.cosh(images)
+        if self.brightness or self.noise:
+            # In the flux, where brightness multiplies and noise adds: once there and back is also the cheapest.
+            fluxes = jnp.sinh(images) * 10 ** (-0.4 * self.brightness * jax.random.normal(brighten, (n, 1, 1, 1)))
+            if self.noise:
+                # Fused with what follows, the random numbers would take three times as long on a CPU.
+                barrier: Callable[[Array], Array] = jax.lax.optimization_barrier
+                grain = barrier(jax.random.normal(sprinkle, images.shape))
+                fluxes = fluxes + self.noise / softening * grain
+            images = jnp.arcsinh(fluxes)
         return images
 
 

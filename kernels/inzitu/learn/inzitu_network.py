@@ -2,13 +2,11 @@
 
 Most of a photometric redshift is in the colours, and the best weights to sum a flux with are known: the shape of the
 source. Gaussian apertures of a few widths give them at once, where a convolution has to find them. What they miss,
-neighbours, extent, blends, is left to a residual convolution with a tenth of dcmdn-a's work. docs/benchmarks/quasars.md
+neighbours, extent, blends, is left to a small convolution with a tenth of dcmdn-a's work. docs/benchmarks/quasars.md
 has what each part brings.
 """
 
 from __future__ import annotations
-
-import itertools
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +15,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-from inzitu.learn.convolution import average_pool, max_pool
+from inzitu.learn.convolution import max_pool
 from inzitu.learn.images import crop
 from inzitu.learn.layers import Convolution, Dense
 from inzitu.learn.networks import Network, Shape, Stages, check_size, last_layer
@@ -28,7 +26,7 @@ NOISE = 0.4
 
 
 class Inzitu(Network):
-    """Apertures and a small residual convolution, joined in dense layers."""
+    """Apertures and a small convolution, joined in dense layers."""
 
     SIZE = 24
     LEAST = 12
@@ -36,16 +34,14 @@ class Inzitu(Network):
     def __init__(self, shape: Shape, outputs: int, *, scalars: int, key: Key[Array, ""], compute: DTypeLike) -> None:
         check_size(shape, least=self.LEAST)
         self.size = min(self.SIZE, *shape[:2])
-        keys = iter(jax.random.split(key, 9))
-        channels = (24, 48, 96)
-        self.entry = Convolution(shape[2], channels[0], 3, key=next(keys), padding="SAME", compute=compute)
-        self.rounds = nnx.List(
-            [Residual(a, b, key=next(keys), compute=compute) for a, b in itertools.pairwise(channels)]
-        )
+        keys = iter(jax.random.split(key, 8))
         bands = shape[2]
-        apertures = len(WIDTHS) * bands + len(WIDTHS) * bands * (bands - 1) // 2
-        self.colours = Dense(apertures, 96, key=next(keys))
-        self.joint = Dense(96 + channels[-1] + scalars, 96, key=next(keys))
+        colours = len(WIDTHS) * bands * (bands + 1) // 2
+        self.colours = Dense(colours, 96, key=next(keys))
+        self.entry = Convolution(bands, 16, 3, key=next(keys), padding="SAME", compute=compute)
+        self.middle = Convolution(16, 32, 3, key=next(keys), padding="SAME", compute=compute)
+        self.residual = Residual(32, 64, key=next(keys), compute=compute)
+        self.joint = Dense(96 + 64 + scalars, 96, key=next(keys))
         self.deep = Dense(96, 64, key=next(keys))
         self.head = last_layer(64, outputs, key=next(keys))
 
@@ -54,21 +50,21 @@ class Inzitu(Network):
         images = crop(images, self.size)
         colours = jax.nn.silu(self.colours(apertures(images)))
         yield "apertures", colours
-        values = max_pool(jax.nn.silu(self.entry(images)))
-        yield "convolution", values
-        for level, residual in enumerate(self.rounds, start=1):
-            values = residual(values)
-            yield f"residual {level}", values
-        seen = jnp.mean(values, axis=(1, 2))
-        joint = jax.nn.silu(self.joint(jnp.concatenate([colours, seen, scalars], axis=-1)))
+        values = jax.nn.silu(max_pool(self.entry(images)))
+        yield "convolution 1", values
+        values = jax.nn.silu(max_pool(self.middle(values)))
+        yield "convolution 2", values
+        values = self.residual(values)
+        yield "residual", values
+        joint = jax.nn.silu(self.joint(jnp.concatenate([colours, jnp.mean(values, axis=(1, 2)), scalars], axis=-1)))
         yield "joint", joint
-        features = jax.nn.silu(self.deep(joint))
-        yield "deep", features
-        yield "head", self.head(features)
+        deep = jax.nn.silu(self.deep(joint))
+        yield "deep", deep
+        yield "head", self.head(deep)
 
 
 class Residual(nnx.Module):
-    """Two convolutions with a way around them, then half the size."""
+    """Two convolutions with a way around them."""
 
     def __init__(self, inputs: int, outputs: int, *, key: Key[Array, ""], compute: DTypeLike) -> None:
         first, second, around = jax.random.split(key, 3)
@@ -76,10 +72,9 @@ class Residual(nnx.Module):
         self.second = Convolution(outputs, outputs, 3, key=second, padding="SAME", compute=compute)
         self.around = Convolution(inputs, outputs, 1, key=around, compute=compute)
 
-    def __call__(self, values: Float[Array, "n y x c"]) -> Float[Array, "n i j d"]:
-        """Convolve, add, pool."""
-        deep = self.second(jax.nn.silu(self.first(values)))
-        return average_pool(jax.nn.silu(deep + self.around(values)))
+    def __call__(self, values: Float[Array, "n y x c"]) -> Float[Array, "n y x d"]:
+        """Convolve and add."""
+        return jax.nn.silu(self.second(jax.nn.silu(self.first(values))) + self.around(values))
 
 
 def apertures(images: Float[Array, "n y x band"]) -> Float[Array, "n f"]:

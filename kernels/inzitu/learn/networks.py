@@ -262,7 +262,7 @@ def of_recipe(recipe: Recipe, *, key: Key[Array, ""], input_shape: tuple[int, ..
         key=key,
         input_shape=input_shape,
         head=recipe.head,
-        scalars=len(recipe.scalars),
+        scalars=len(recipe.scalars) + (input_shape[2] if recipe.masked else 0),
         compute=jnp.bfloat16 if fast and not predict else jnp.float32,
     )
 

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from inzitu.learn import networks
 from inzitu.learn.bins import Histogram
 from inzitu.learn.heads import parse_head
-from inzitu.learn.images import SYMMETRIES, symmetry
+from inzitu.learn.images import SYMMETRIES, present, symmetry
 from inzitu.learn.mixture import Mixture
 from inzitu.learn.ood import colours
 from inzitu.learn.trained import Trained
@@ -51,6 +51,9 @@ def predictor(trained: Trained, *, average: bool = True) -> Callable[[Any, Array
 
     def predict(parameters: Any, images: Array, scalars: Array) -> Outputs:
         normalised = trained.normalisation.apply(images)
+        seen = colours(jnp.nan_to_num(images), jnp.asarray(trained.normalisation.sigmas))
+        if recipe.masked:
+            scalars = jnp.concatenate([scalars, present(images)], axis=-1)
 
         def member(own: Any) -> Array:
             network = nnx.merge(graph, own)
@@ -61,7 +64,6 @@ def predictor(trained: Trained, *, average: bool = True) -> Callable[[Any, Array
             # One after the other, each row at its own place: the same bits for the same pixels.
             return _mean(lax.map(turned, jnp.arange(SYMMETRIES if average else 1)))
 
-        seen = colours(jnp.nan_to_num(images), jnp.asarray(trained.normalisation.sigmas))
         return arrays(pooled(head.distribution(lax.map(member, parameters)))) | {"ood": trained.ood.score(seen)}
 
     return predict

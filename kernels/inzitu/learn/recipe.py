@@ -33,6 +33,8 @@ class Recipe:
         What the network predicts, ``"mixture(k)"`` or ``"bins(num_bins, max_val)"``.
     scalars
         Names of the numbers that come with each image, in order.
+    masked
+        Tell the network which bands of an image hold no pixel; for surveys where some bands are missing.
     epochs
         Passes over the training rows; by default so many that about `OWN_IMAGES` images are seen.
     batch_size
@@ -52,7 +54,7 @@ class Recipe:
     softening
         Where the normalisation turns from linear to logarithmic [sigma]; by default the network's own.
     augmentation
-        How images are varied.
+        How images are varied; by default the network's own.
     evaluations
         How often the validation rows are scored in the whole training.
     patience
@@ -68,6 +70,7 @@ class Recipe:
     network: str | Mapping[str, Any] = "dcmdn-a"
     head: str = "mixture(5)"
     scalars: tuple[str, ...] = ()
+    masked: bool = False
     epochs: int | None = None
     batch_size: int = 64
     learning_rate: float | None = None
@@ -77,7 +80,7 @@ class Recipe:
     ema: float = 0.98
     nll_weight: float = 0.2
     softening: float | None = None
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: Augmentation | None = None
     evaluations: int = 40
     patience: int = 15
     members: int | None = None
@@ -107,6 +110,7 @@ class Recipe:
             learning_rate=self.learning_rate or own.learning_rate,
             members=self.members or own.members,
             softening=self.softening or own.softening,
+            augmentation=self.augmentation or own.augmentation,
         )
 
     def steps(self, rows: int) -> int:
@@ -146,12 +150,13 @@ class Own:
     learning_rate: float
     members: int = 1
     softening: float = 5.0
+    augmentation: Augmentation = field(default_factory=Augmentation)
 
 
 OWN: Mapping[str, Own] = {
     "dcmdn-a": Own(images=24_000, learning_rate=5e-4),
     "dcmdn-b": Own(images=20_000, learning_rate=3e-4),
-    "inzitu": Own(images=30_000, learning_rate=2e-3, members=5, softening=2.5),
+    "inzitu": Own(images=30_000, learning_rate=2e-3, members=5, softening=2.5, augmentation=Augmentation(noise=1.0)),
     "pasquet": Own(images=20_000, learning_rate=5e-4),
 }
 

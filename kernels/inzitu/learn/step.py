@@ -12,9 +12,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax  # type: ignore[import-untyped]  # it ships no types
 from flax import nnx
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
 from inzitu.learn.dataset import Dataset
@@ -175,8 +177,10 @@ class Program:
         self, dataset: Dataset, rows: Int[Array, " batch"], key: Key[Array, ""]
     ) -> Float[Array, "batch y x band"]:
         """Give the images of some rows, varied."""
-        images = dataset.images[rows].astype(jnp.float32)
-        return self.recipe.augmentation.apply(key, images, softening=self.recipe.softening or 2.5)
+        images = shared(dataset.images[rows].astype(jnp.float32))
+        augmentation, softening = self.recipe.augmentation, self.recipe.softening
+        assert augmentation is not None and softening is not None, "settle the recipe first"  # noqa: PT018
+        return augmentation.apply(key, images, softening=softening)
 
     def _member_step(
         self, dataset: Dataset, taken: Int[Array, ""], member: Member, rows: Int[Array, " batch"], key: Key[Array, ""]
@@ -202,6 +206,31 @@ class Program:
             return jnp.sum(jnp.where(real, crps, 0.0))
 
         return jnp.sum(lax.map(total, (blocks, mask))) / jnp.sum(mask)
+
+
+def shared(rows: Array) -> Array:
+    """Share rows among the devices, if there are several and the rows can be shared equally.
+
+    All that is computed from them follows; the gradients are summed over the devices by the compiler.
+    """
+    count = len(jax.devices())
+    if count == 1 or rows.shape[0] % count:
+        return rows
+    constrained: Callable[[Array, NamedSharding], Array] = lax.with_sharding_constraint
+    return constrained(rows, _over_devices("row"))
+
+
+def everywhere[T](tree: T) -> T:
+    """Put arrays on all devices."""
+    if len(jax.devices()) == 1:
+        return tree
+    placed: T = jax.device_put(tree, _over_devices())
+    return placed
+
+
+def _over_devices(*axes: str) -> NamedSharding:
+    partition: Callable[..., Any] = PartitionSpec
+    return NamedSharding(Mesh(np.array(jax.devices()), ("row",)), partition(*axes))
 
 
 def each_member(function: Callable[..., Any], members: int) -> Callable[..., Any]:

@@ -22,11 +22,11 @@ from inzitu.learn import networks
 from inzitu.learn.checkpoints import Checkpoints
 from inzitu.learn.dataset import Dataset, batches, check, digest, padded
 from inzitu.learn.diagnosis import TrainingError, explained
-from inzitu.learn.images import Normalisation
+from inzitu.learn.images import Normalisation, present
 from inzitu.learn.ood import MOST_REFERENCES, OodModel, colours
 from inzitu.learn.recipe import Recipe
 from inzitu.learn.split import Part
-from inzitu.learn.step import MOST_STEPS, Program, State
+from inzitu.learn.step import MOST_STEPS, Program, State, everywhere
 from inzitu.learn.trained import Trained
 
 __all__ = ["Recipe", "Report", "Trained", "TrainingError", "train"]
@@ -102,14 +102,16 @@ def train(
     check(images, labels, split)
     rows = {part: np.flatnonzero(split == part) for part in Part}
     recipe = recipe.settled(len(rows[Part.TRAIN]))
-    columns = _columns(recipe, scalars or {}, len(labels))
-    normalisation = Normalisation.measure(images[rows[Part.TRAIN]], softening=recipe.softening or 2.5)
+    assert recipe.softening is not None
+    columns = _columns(recipe, scalars or {}, images)
+    normalisation = Normalisation.measure(images[rows[Part.TRAIN]], softening=recipe.softening)
     training, held = (
         Dataset.place(images[here], labels[here], columns[here], normalisation)
         for here in (rows[Part.TRAIN], rows[Part.VALIDATION])
     )
     program, state = _begun(recipe, images.shape[1:], labels, rows)
     store = _opened(checkpoints, recipe.digest() + digest(images, labels, split, columns))
+    state, training, held = everywhere((state, training, held))
     loop = _Loop(program, training, held, rows[Part.TRAIN], report or (lambda _: None))
     state, history = loop.run(state, store, checkpoint_seconds)
     return Trained(
@@ -138,7 +140,7 @@ class _Loop:
         """Go from the first state, or the last checkpoint, through all steps or until nothing improves."""
         history: list[Mapping[str, float]] = []
         if store and (found := store.restore(state)):
-            state, history = jax.tree.map(jnp.asarray, found[0]), found[1]
+            state, history = everywhere(jax.tree.map(jnp.asarray, found[0])), found[1]
         recipe, steps = self.program.recipe, self.program.steps
         blocks, mask = padded(self.held, min(VALIDATION_BLOCK, self.held.labels.shape[0]))
         every = max(1, steps // recipe.evaluations)
@@ -215,10 +217,12 @@ def _begun(
     return program, program.begin(parameters)
 
 
-def _columns(recipe: Recipe, scalars: Mapping[str, np.ndarray], rows: int) -> np.ndarray:
+def _columns(recipe: Recipe, scalars: Mapping[str, np.ndarray], images: np.ndarray) -> np.ndarray:
     if missing := [name for name in recipe.scalars if name not in scalars]:
         raise TrainingError(f"the recipe takes the scalar {missing[0]!r}; given are {sorted(scalars) or 'none'}")
-    return np.stack([scalars[name] for name in recipe.scalars], axis=1) if recipe.scalars else np.zeros((rows, 0))
+    columns = [np.reshape(scalars[name], (-1, 1)) for name in recipe.scalars]
+    there = np.asarray(present(images)) if recipe.masked else np.zeros((len(images), 0))
+    return np.concatenate([*columns, there], axis=1)
 
 
 def _opened(folder: Path | None, identity: str) -> Checkpoints | None:
