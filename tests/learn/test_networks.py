@@ -95,9 +95,10 @@ def test_odd_sizes_and_other_bands_are_taken() -> None:
 
 
 def test_the_forms_of_a_convolution_agree_with_their_gradients() -> None:
-    for channels in (3, 130):  # both ways of the kernel's gradient
-        images, kernel = random(2, 7, 6, channels), 0.1 * random(3, 2, channels, 4, seed=1)
-        slope = random(2, 5, 5, 4, seed=2)
+    # Narrow, wide, wide and deep, few pixels, one pixel of kernel.
+    for side, size, inputs, outputs in ((6, 3, 3, 4), (6, 3, 3, 200), (6, 2, 70, 200), (3, 2, 5, 4), (5, 1, 70, 4)):
+        images, kernel = random(2, side, side, inputs), 0.1 * random(size, size, inputs, outputs, seed=1)
+        slope = random(2, side - size + 1, side - size + 1, outputs, seed=2)
         np.testing.assert_allclose(by_matrix(images, kernel), native(images, kernel), atol=1e-4)
         expected = jax.vjp(native, images, kernel)[1](slope)
         slopes = jax.jit(lambda i, k, s: jax.vjp(convolve, i, k)[1](s))(images, kernel, slope)

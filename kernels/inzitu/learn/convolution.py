@@ -1,9 +1,10 @@
-"""One convolution, in the form that each machine runs fastest.
+"""One convolution, in the form that each machine runs fastest, which differs by pass and by size.
 
-On a CPU the library's own convolution is slow backwards, where a product of matrices of the same size runs at the
-machine's full rate: there a convolution is its patches times a matrix, forwards and backwards. On an accelerator it is
-the library's. Both forms are in one program: which one runs is decided when the program is compiled for a platform,
-so a predictor exported once runs on either. docs/decisions/010 has the measurements.
+On an accelerator it is the library's. On a CPU the library is fast forwards but not in its gradients, which inside a
+loop, as in training, take twenty to a hundred times as long as they need: there the gradient of the images is a
+convolution forwards, with the kernel turned over, and that of the kernel a product of matrices. Both forms are in one
+program: which one runs is decided when the program is compiled for a platform, so a predictor exported once runs on
+either. docs/decisions/010 has the measurements behind the numbers here.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-# Above so many input channels the gradient of the kernel is taken tap by tap: the patches would be copied for nothing.
-TAPS_FROM = 128
+# Results of so few pixels are quicker as a product of matrices.
+FEW_PIXELS = 8
+# The gradient of a kernel of many outputs and few inputs is taken from patches; of any other tap by tap, where patches
+# would be copied for nothing.
+MANY_OUTPUTS, FEW_INPUTS = 192, 64
 
 
 def patches(images: Float[Array, "n y x c"], height: int, width: int) -> Float[Array, "n i j d"]:
@@ -42,24 +46,54 @@ def by_matrix(images: Float[Array, "n y x c"], kernel: Float[Array, "p q c d"]) 
     return (_rows(vectors) @ kernel.reshape(-1, outputs)).reshape(*vectors.shape[:3], outputs)
 
 
-def _matrix_gradients(
-    images: Float[Array, "n y x c"], kernel: Float[Array, "p q c d"], slope: Float[Array, "n i j d"]
-) -> tuple[Float[Array, "n y x c"], Float[Array, "p q c d"]]:
-    height, width, inputs, outputs = kernel.shape
+def kernel_gradient(
+    images: Float[Array, "n y x c"], slope: Float[Array, "n i j d"], shape: tuple[int, ...]
+) -> Float[Array, "p q c d"]:
+    """Give the gradient with respect to the kernel as a product of matrices, or one for each tap."""
+    height, width, inputs, outputs = shape
     rows, columns = slope.shape[1:3]
-    slopes = _rows(slope)
-    if inputs >= TAPS_FROM:
-        taps = [_rows(images[:, i : i + rows, j : j + columns]).T @ slopes for i in range(height) for j in range(width)]
-        of_kernel = jnp.stack(taps).reshape(kernel.shape)
-    else:
-        of_kernel = (_rows(patches(images, height, width)).T @ slopes).reshape(kernel.shape)
-    spread = (slopes @ kernel.reshape(-1, outputs).T).reshape(*slope.shape[:3], height * width, inputs)
-    of_images = jnp.zeros_like(images)
+    if outputs >= MANY_OUTPUTS and inputs < FEW_INPUTS:
+        return (_rows(patches(images, height, width)).T @ _rows(slope)).reshape(shape)
+    corners = [(i, j) for i in range(height) for j in range(width)]
+    taps = [_rows(images[:, i : i + rows, j : j + columns]).T @ _rows(slope) for i, j in corners]
+    return jnp.stack(taps).reshape(shape)
+
+
+def image_gradient_by_matrix(
+    kernel: Float[Array, "p q c d"], slope: Float[Array, "n i j d"]
+) -> Float[Array, "n y x c"]:
+    """Give the gradient with respect to the images: each patch's gradient, laid where it came from."""
+    height, width, inputs, outputs = kernel.shape
+    spread = (_rows(slope) @ kernel.reshape(-1, outputs).T).reshape(*slope.shape[:3], height * width, inputs)
+    parts = []
     for tap in range(height * width):
         i, j = divmod(tap, width)
-        around = ((0, 0), (i, height - 1 - i), (j, width - 1 - j), (0, 0))
-        of_images = of_images + jnp.pad(spread[..., tap, :], around)
-    return of_images, of_kernel
+        parts.append(jnp.pad(spread[..., tap, :], ((0, 0), (i, height - 1 - i), (j, width - 1 - j), (0, 0))))
+    return functools.reduce(jnp.add, parts)
+
+
+def _on_cpu(images: Float[Array, "n y x c"], kernel: Float[Array, "p q c d"]) -> Float[Array, "n i j d"]:
+    return by_matrix(images, kernel) if _is_small(images, kernel) else native(images, kernel)
+
+
+def image_gradient_forwards(kernel: Float[Array, "p q c d"], slope: Float[Array, "n i j d"]) -> Float[Array, "n y x c"]:
+    """Give the gradient with respect to the images as a convolution of the slopes with the kernel turned over."""
+    height, width = kernel.shape[:2]
+    around = ((0, 0), (height - 1, height - 1), (width - 1, width - 1), (0, 0))
+    return native(jnp.pad(slope, around), jnp.swapaxes(kernel[::-1, ::-1], 2, 3))
+
+
+def _gradients_on_cpu(
+    images: Float[Array, "n y x c"], kernel: Float[Array, "p q c d"], slope: Float[Array, "n i j d"]
+) -> tuple[Float[Array, "n y x c"], Float[Array, "p q c d"]]:
+    of_images = image_gradient_by_matrix if _is_small(images, kernel) else image_gradient_forwards
+    return of_images(kernel, slope), kernel_gradient(images, slope, kernel.shape)
+
+
+def _is_small(images: Float[Array, "n y x c"], kernel: Float[Array, "p q c d"]) -> bool:
+    """Say whether a result has few pixels, or a kernel one."""
+    height, width = kernel.shape[:2]
+    return height * width == 1 or (images.shape[1] - height + 1) * (images.shape[2] - width + 1) <= FEW_PIXELS
 
 
 def _native_gradients(
@@ -71,7 +105,7 @@ def _native_gradients(
 
 @jax.custom_vjp
 def _convolve(images: Float[Array, "n y x c"], kernel: Float[Array, "p q c d"]) -> Float[Array, "n i j d"]:
-    result: Array = lax.platform_dependent(images, kernel, cpu=by_matrix, default=native)
+    result: Array = lax.platform_dependent(images, kernel, cpu=_on_cpu, default=native)
     return result
 
 
@@ -81,7 +115,7 @@ def _forward(images: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
 
 def _backward(saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
     gradients: tuple[Array, Array] = lax.platform_dependent(
-        *saved, slope, cpu=_matrix_gradients, default=_native_gradients
+        *saved, slope, cpu=_gradients_on_cpu, default=_native_gradients
     )
     return gradients
 
