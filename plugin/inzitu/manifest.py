@@ -66,6 +66,7 @@ class Limits(Section):
     upload_bytes: int = Field(256 << 20, gt=0, description="Largest uploaded table [byte].")
     rows: int = Field(1_000_000, gt=0, description="Most rows in the lists of one job.")
     parameters: int = Field(60_000_000, gt=0, description="Most parameters of a network.")
+    training_memory_mb: int = Field(16_384, gt=0, description="Most memory of a training step [MB].")
     execution_seconds: int = Field(6 * 3600, gt=0, description="Longest run of a job [s].")
     destruction_days: int = Field(30, gt=0, description="A job's results are kept this long [d].")
     wait_seconds: int = Field(60, gt=0, description="Longest WAIT of a poll [s].")

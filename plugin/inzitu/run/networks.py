@@ -1,0 +1,204 @@
+"""The network that a job asks for: of the house or the user's own, and what it takes, known before anything is built.
+
+Nothing is computed here: shapes are walked through the network as JAX traces it, so that a network of any size is
+examined in seconds and in little memory. A shipped program is looked at by a process of its own
+(`inzitu.learn.admission`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.extend.core import Jaxpr, jaxprs_in_params
+
+from inzitu.errors import LimitFault, ParameterFault
+from inzitu.learn import admission, anatomy, declaration, networks
+from inzitu.learn.recipe import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from inzitu.manifest import Limits
+    from inzitu.pipelines.catalogue import TrainParameters
+
+COPIES = 6
+"""Numbers that a training keeps for each parameter: itself, its mean, the best mean, two moments, the gradient."""
+# JAX leaves it without types.
+_ABSTRACT: Any = jax.ShapeDtypeStruct
+_SAME = ("head", "epochs", "batch_size", "learning_rate", "members", "seed")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkCost:
+    """What a network takes.
+
+    Attributes
+    ----------
+    parameters
+        Trained numbers of one member.
+    flops
+        Floating-point operations of one member's way forward for one image.
+    memory
+        A training step of the whole ensemble [byte].
+    """
+
+    parameters: int
+    flops: float
+    memory: int
+
+
+def read_network(path: Path) -> Mapping[str, Any]:
+    """Read a user's own network: a declaration in YAML, or what `inzitu.learn.ship` wrote.
+
+    Raises
+    ------
+    ParameterFault
+        It is neither.
+    """
+    content = path.read_bytes()
+    try:
+        if content.lstrip()[:1] == b"{":
+            return admission.read(content)
+        return declaration.read(content.decode("utf-8"))
+    except ValueError as error:
+        raise ParameterFault(f"The network: {error}") from error
+
+
+def recipe_of(parameters: TrainParameters, network: Path | None) -> Recipe:
+    """Give the recipe that a job's parameters, and the network that it may bring, ask for.
+
+    Raises
+    ------
+    ParameterFault
+        The network or a number cannot be.
+    """
+    spec = parameters.network if network is None else read_network(network)
+    try:
+        return Recipe(network=spec, **{name: getattr(parameters, name) for name in _SAME})
+    except ValueError as error:
+        raise ParameterFault(str(error)) from error
+
+
+def examined(
+    parameters: TrainParameters, *, bands: int, size: int, limits: Limits, network: Path | None
+) -> NetworkCost:
+    """Give what a job's network takes, or refuse it.
+
+    Parameters
+    ----------
+    parameters
+        Network, head and how it learns.
+    bands
+        Bands of an image.
+    size
+        Rows and columns of an image [pixel].
+    limits
+        What the deployment allows.
+    network
+        The user's own network, where the job brings one.
+
+    Raises
+    ------
+    ParameterFault
+        The network cannot be read or built, or cannot take such images.
+    LimitFault
+        It has more parameters, or a step takes more memory, than allowed.
+    """
+    recipe = recipe_of(parameters, network)
+    shape = (size, size, bands)
+    memory = limits.training_memory_mb << 20
+    try:
+        match recipe.network:
+            case str():
+                cost = _traced(recipe, shape)
+            case {"layers": _} as spec:
+                _check_declared(spec, recipe, shape, parameters=limits.parameters)
+                cost = _traced(recipe, shape)
+            case spec:
+                cost = _shipped(spec, recipe, shape, parameters=limits.parameters, memory=memory)
+    except ValueError as error:
+        raise ParameterFault(f"The network: {error}") from error
+    if cost.parameters > limits.parameters:
+        raise LimitFault(
+            f"The network has {cost.parameters:,} parameters for images of {size} x {size} pixels in {bands} bands; "
+            f"this service takes {limits.parameters:,}. Choose a smaller network or smaller stamps."
+        )
+    if cost.memory > memory:
+        raise LimitFault(
+            f"A training step of {recipe.batch_size} images takes {cost.memory / 2**20:,.0f} MB; this service takes "
+            f"{limits.training_memory_mb:,} MB. Choose a smaller BATCH_SIZE, fewer MEMBERS or a smaller network."
+        )
+    return cost
+
+
+def _traced(recipe: Recipe, shape: tuple[int, int, int]) -> NetworkCost:
+    """Walk shapes through a network of the house or a declared one, forward and back."""
+    abstract = nnx.eval_shape(lambda: networks.of_recipe(recipe, key=jax.random.key(0), input_shape=shape))
+    graph, state = nnx.split(abstract)
+
+    def forward(state: Any, images: Any, scalars: Any) -> Any:
+        return nnx.merge(graph, state)(images, scalars)
+
+    def batch(count: int) -> tuple[Any, Any]:
+        return (
+            _ABSTRACT((count, *shape), jnp.float32),
+            _ABSTRACT((count, _scalars(recipe, shape)), jnp.float32),
+        )
+
+    # What autodiff keeps for the way back are the leaves of the function that goes it; beside them, about three of the
+    # largest arrays are under way at any time.
+    kept = jax.eval_shape(lambda *arrays: jax.vjp(forward, *arrays)[1], state, *batch(recipe.batch_size))
+    largest = max(_sizes(jax.make_jaxpr(forward)(state, *batch(recipe.batch_size)).jaxpr))
+    activations = sum(map(_bytes, jax.tree.leaves(kept))) + 3 * largest
+    counted: Any = jax.jit(forward).lower(state, *batch(1)).cost_analysis()
+    parameters = networks.parameter_count(abstract)
+    return NetworkCost(parameters, counted["flops"], _state(recipe, parameters) + activations)
+
+
+def _sizes(program: Jaxpr) -> Iterator[int]:
+    """Yield the size of each array that a program makes [byte]."""
+    for operation in program.eqns:
+        yield from (_bytes(made.aval) for made in operation.outvars)
+        for inner in jaxprs_in_params(operation.params):
+            yield from _sizes(inner)
+
+
+def _bytes(array: Any) -> int:
+    return int(array.size * array.dtype.itemsize)
+
+
+def _check_declared(spec: Mapping[str, Any], recipe: Recipe, shape: tuple[int, int, int], *, parameters: int) -> None:
+    declaration.check(
+        spec,
+        shape,
+        outputs=recipe.parsed_head().outputs,
+        scalars=_scalars(recipe, shape),
+        limits=anatomy.Limits(parameters=min(parameters, anatomy.Limits().parameters)),
+    )
+
+
+def _shipped(
+    spec: Mapping[str, Any], recipe: Recipe, shape: tuple[int, int, int], *, parameters: int, memory: int
+) -> NetworkCost:
+    found = admission.admit(
+        spec,
+        input_shape=shape,
+        outputs=recipe.parsed_head().outputs,
+        scalars=_scalars(recipe, shape),
+        limits=admission.ShipmentLimits(parameters=parameters, memory=memory, batch=recipe.batch_size),
+    )
+    # A step is the way forward and twice that for the way back.
+    return NetworkCost(found.parameters, found.flops / 3, _state(recipe, found.parameters) + found.memory)
+
+
+def _state(recipe: Recipe, parameters: int) -> int:
+    return COPIES * 4 * parameters * (recipe.settled(recipe.batch_size).members or 1)
+
+
+def _scalars(recipe: Recipe, shape: tuple[int, int, int]) -> int:
+    return len(recipe.scalars) + (shape[2] if recipe.masked else 0)
