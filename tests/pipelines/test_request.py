@@ -35,6 +35,11 @@ def test_a_pipelines_own_defaults_hold_until_the_user_says_otherwise() -> None:
     assert said.model_dump()["test_fraction"] == 0.4
 
 
+def test_the_record_says_that_the_network_is_the_users_own() -> None:
+    request = check([("PIPELINE", "train-predict")], (*BOTH, "network"))
+    assert request.parameters["train"].model_dump()["network"] == "own"
+
+
 def test_an_empty_value_leaves_a_parameter_at_its_default() -> None:
     assert check([("PIPELINE", "train-predict"), ("SEED", "")], BOTH).parameters["train"].model_dump()["seed"] == 0
 
@@ -48,6 +53,8 @@ def test_an_empty_value_leaves_a_parameter_at_its_default() -> None:
         ([("PIPELINE", "train-predict")], (*BOTH, "more"), "no upload named more"),
         ([("PIPELINE", "train-predict"), ("MODEL", "0" * 64)], BOTH, "takes no MODEL"),
         ([("PIPELINE", "predict-pretrained")], ("targets",), "needs MODEL"),
+        ([("PIPELINE", "train-predict"), ("NETWORK", "own")], BOTH, "NETWORK=own needs the network"),
+        ([("PIPELINE", "train-predict"), ("NETWORK", "pasquet")], (*BOTH, "network"), "give one of them"),
         ([("PIPELINE", "predict-pretrained"), ("MODEL", "../../etc")], ("targets",), "no model's id"),
         ([("PIPELINE", "train-predict"), ("SIZE", "1000000")], BOTH, "SIZE=1000000"),
         ([("PIPELINE", "train-predict"), ("TABLE", "p_mine")], BOTH, "begin with p_"),

@@ -39,8 +39,9 @@ class CutParameters(Parameters):
 class TrainParameters(Parameters):
     """The network, its head and how it learns."""
 
-    network: Literal["dcmdn-a", "dcmdn-b", "pasquet", "inzitu"] = Field(
-        "dcmdn-a", description="Architecture: dcmdn-a, dcmdn-b, pasquet (64 x 64 pixels, 5 bands) or inzitu."
+    network: Literal["dcmdn-a", "dcmdn-b", "pasquet", "inzitu", "own"] = Field(
+        "dcmdn-a",
+        description="Architecture: dcmdn-a, dcmdn-b, pasquet (64 x 64 pixels, 5 bands), inzitu, or own, as uploaded.",
     )
     head: str = Field("mixture(5)", description="What the network predicts: mixture(k), k Gaussians.")
     epochs: int | None = Field(
@@ -91,6 +92,7 @@ class DrawParameters(Parameters):
 
 _TRAINING, _TARGETS = Port("training", Kind.LIST), Port("targets", Kind.LIST)
 _SELECTION, _CUTOUTS = Port("selection", Kind.SELECTION), Port("cutouts", Kind.CUTOUTS)
+_NETWORK = Port("network", Kind.NETWORK, optional=True)
 _SPLIT, _MODEL = Port("split", Kind.SPLIT), Port("model", Kind.MODEL)
 _PREDICTIONS, _VALIDATION = Port("predictions", Kind.PREDICTIONS), Port("validation", Kind.PREDICTIONS)
 _SCORES = Port("scores", Kind.SCORES)
@@ -122,7 +124,7 @@ TRAIN = Step(
     name="train",
     title="Train a network on the stamps of the sources with redshift",
     parameters=TrainParameters,
-    takes=(_SELECTION, _CUTOUTS),
+    takes=(_SELECTION, _CUTOUTS, _NETWORK),
     makes=(_SPLIT, _MODEL),
     activity=ActivityKind.RECONSTRUCTION,
     function="inzitu.run.train:train",
@@ -161,13 +163,13 @@ SHIPPED_PIPELINES = (
         name="train-predict",
         title="Train on sources with redshift, predict the others",
         steps=(SELECT, CUT, TRAIN, PREDICT, EVALUATE, DRAW),
-        uploads=(_TRAINING, _TARGETS),
+        uploads=(_TRAINING, _TARGETS, _NETWORK),
     ),
     Pipeline(
         name="train-test-single",
         title="Train on one part of the sources with redshift, test on another",
         steps=(SELECT, CUT, TRAIN, PREDICT, EVALUATE, DRAW),
-        uploads=(_TRAINING,),
+        uploads=(_TRAINING, _NETWORK),
         defaults={"test_fraction": "0.2"},
     ),
     Pipeline(
@@ -210,7 +212,7 @@ def _chained(name: str, chain: tuple[Step, ...]) -> Pipeline:
     uploads: dict[str, Port] = {}
     for step in chain:
         for port in step.takes:
-            if port.role not in made and (not port.optional or port.kind is Kind.LIST):
+            if port.role not in made and (not port.optional or port.kind in (Kind.LIST, Kind.NETWORK)):
                 uploads.setdefault(port.role, port)
         made |= {port.role for port in step.makes}
     return Pipeline(

@@ -18,6 +18,7 @@ class Kind(StrEnum):
     """The kinds of artefact that steps exchange."""
 
     LIST = "list"
+    NETWORK = "network"
     SELECTION = "selection"
     CUTOUTS = "cutouts"
     SPLIT = "split"

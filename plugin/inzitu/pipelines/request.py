@@ -64,9 +64,20 @@ def check(
     if table is not None and table.startswith("p_"):
         raise ParameterFault(f"TABLE={table}: names that begin with p_ are kept for tables named after their jobs.")
     model = _model(given.get("MODEL") or None, pipeline)
-    _check_uploads(set(uploads), pipeline)
+    uploads = set(uploads)
+    _check_uploads(uploads, pipeline)
     values = {name: value for name, value in given.items() if name not in _PROTOCOL}
+    _say_whose_network(values, own="network" in uploads)
     return Request(pipeline=pipeline, parameters=_step_parameters(values, pipeline), table=table, model=model)
+
+
+def _say_whose_network(values: dict[str, str], *, own: bool) -> None:
+    """Have the parameter NETWORK, which the record keeps, say that the network was uploaded."""
+    named = values.setdefault("NETWORK", "own") if own else values.get("NETWORK", "")
+    if own and named != "own":
+        raise ParameterFault(f"NETWORK={named}, and a network of your own is uploaded; give one of them.")
+    if not own and named == "own":
+        raise ParameterFault("NETWORK=own needs the network: send it as UPLOAD=network,param:NAME with a file NAME.")
 
 
 def _once(parameters: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -99,12 +110,13 @@ def _model(model: str | None, pipeline: Pipeline) -> str | None:
 
 
 def _check_uploads(uploads: set[str], pipeline: Pipeline) -> None:
-    lists = {port.role for port in pipeline.uploads if port.kind is Kind.LIST}
-    needed = {port.role for port in pipeline.uploads if port.kind is Kind.LIST and not port.optional}
-    if needless := uploads - lists:
+    # A model is named by its id.
+    files = {port.role for port in pipeline.uploads if port.kind is not Kind.MODEL}
+    needed = {port.role for port in pipeline.uploads if port.role in files and not port.optional}
+    if needless := uploads - files:
         raise ParameterFault(
             f"The pipeline {pipeline.name} takes no upload named {', '.join(sorted(needless))}; "
-            f"it takes {', '.join(sorted(lists))}."
+            f"it takes {', '.join(sorted(files))}."
         )
     if missing := needed - uploads:
         role = sorted(missing)[0]

@@ -14,7 +14,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
-from inzitu.pipelines import Kind
 from inzitu.prov.facts import Activity, Agent, AgentKind, Artefact, Parameter, Product, Used, key_of
 from inzitu.run.surroundings import archive_state, code_version, device, software
 from inzitu.run.work import Outcome, Work
@@ -75,9 +74,10 @@ class Runner:
         Fault, ValueError, OSError
             What a step raised. What earlier steps made stays, with its record.
         """
+        kinds = {port.role: port.kind for port in request.pipeline.uploads}
         there = {
             role: self.recorder.admit(
-                path, kind=Kind.LIST, media_type="application/octet-stream", name=role, agent=_USER
+                path, kind=kinds[role], media_type="application/octet-stream", name=role, agent=_USER
             )
             for role, path in uploads.items()
         }

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 from inzitu.errors import TableFault
 from inzitu.learn import bundles
 from inzitu.learn import train as learning
-from inzitu.learn.recipe import Recipe
 from inzitu.learn.split import Part, split_by_cell
 from inzitu.prov.store import digest
+from inzitu.run.networks import recipe_of
 from inzitu.run.stamps import StampSet
 from inzitu.run.work import Outcome
 
@@ -53,7 +53,7 @@ def train(parameters: TrainParameters, inputs: Mapping[str, Path], work: Work) -
         stamps.images(index),
         stamps.column("z")[index].astype(np.float32),
         part,
-        recipe=_recipe(parameters),
+        recipe=recipe_of(parameters, inputs.get("network")),
         checkpoints=work.checkpoints,
         checkpoint_seconds=work.manifest.engine.checkpoint_seconds,
         report=lambda report: _tell(report, work),
@@ -74,12 +74,6 @@ def _split(stamps: StampSet, index: np.ndarray, parameters: TrainParameters) -> 
     held = (parameters.validation_fraction, parameters.test_fraction)
     ra, dec = (stamps.column(name)[index].astype(np.float64) for name in ("ra", "dec"))
     return split_by_cell(ra, dec, seed=parameters.seed, fractions=(1 - sum(held), *held))
-
-
-def _recipe(parameters: TrainParameters) -> Recipe:
-    """Return the recipe that the parameters ask for."""
-    names = ("network", "head", "epochs", "batch_size", "learning_rate", "members", "seed")
-    return Recipe(**{name: getattr(parameters, name) for name in names})
 
 
 def _tell(report: Report, work: Work) -> None:
