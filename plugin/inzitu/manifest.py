@@ -34,11 +34,19 @@ class SurveyEntry(Section):
 class CatalogueEntry(Section):
     """The archive's catalogue: what a user's positions are matched with."""
 
-    path: Location = Field(description="Parquet file or folder, CSV, FITS or VOTable.")
+    path: Location = Field("", description="Parquet file or folder, CSV, FITS or VOTable; or else `tap` and `table`.")
+    tap: str = Field("", description="Base URL of the TAP service that holds the catalogue.")
+    table: str = Field("", description="Name of the catalogue's table there.")
     id: str = Field("objID", description="Column with the source's identifier.")
     ra: str = Field("ra", description="Column with the right ascension, ICRS [deg].")
     dec: str = Field("dec", description="Column with the declination, ICRS [deg].")
     magnitudes: tuple[str, ...] = Field((), description="Columns with magnitudes, carried along with each match.")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if bool(self.path) == bool(self.tap) or bool(self.tap) != bool(self.table):
+            raise ValueError("name either the path of the catalogue, or the tap service and the table that hold it")
+        return self
 
 
 class ArchiveSection(Section):
@@ -81,6 +89,7 @@ class Engine(Section):
 
     scheduler: str | None = Field(None, description="Address of a Dask scheduler; null for a LocalCluster.")
     workers: int = Field(2, gt=0, description="Threads of the LocalCluster.")
+    memory_mb: int = Field(1024, ge=64, description="Memory for searching the catalogue, all threads together [MB].")
     checkpoint_seconds: float = Field(20.0, ge=0, description="Time between the checkpoints of a training [s].")
 
 
@@ -122,7 +131,7 @@ class Manifest(Section):
         """Return the manifest with its relative paths made absolute."""
 
         def anchored(location: Location) -> Location:
-            return location if "://" in location else str((base / location).resolve())
+            return location if "://" in location or not location else str((base / location).resolve())
 
         archive = self.archive
         surveys = tuple(s.model_copy(update={"hips": anchored(s.hips)}) for s in archive.surveys)

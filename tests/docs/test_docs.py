@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from inzitu.archive import selection
 from inzitu.cli import app
 from inzitu.hips import Flag, Status
 from inzitu.manifest import CatalogueEntry, Engine, Limits, Manifest, SurveyEntry
 from inzitu.pipelines import pipelines, steps
-from inzitu.run import select
 from inzitu.run.predictions import schema
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +54,7 @@ def test_every_pipeline_step_parameter_and_column_stands_in_its_page() -> None:
 
 def test_every_status_and_flag_stands_in_its_page() -> None:
     text = page("docs/reference/pipelines.md")
-    words = set(re.findall(r"^([a-z-]+)  +\S", select.__doc__ or "", re.M)) | {status.word for status in Status}
+    words = set(re.findall(r"^([a-z-]+)  +\S", selection.__doc__ or "", re.M)) | {status.word for status in Status}
     assert words >= {"ok", "unmatched", "error"}
     for word in words:
         assert f"| `{word}` |" in text, word

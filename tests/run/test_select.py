@@ -6,8 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy.table import Table
 
-from inzitu.errors import TableFault
+from inzitu.archive.lists import read_lists
+from inzitu.archive.selection import select_rows
+from inzitu.errors import LimitFault, TableFault
+from inzitu.manifest import Manifest
 from inzitu.pipelines.catalogue import SelectParameters
 from inzitu.run.select import select
 from inzitu.run.work import Work
@@ -55,7 +59,7 @@ def test_one_object_with_two_redshifts_is_not_trained_on_and_agreeing_ones_merge
     ra, dec = [*ra, ra[0], ra[1]], [*dec, dec[0] + ARCSEC, dec[1] + ARCSEC]
     rows = selected(work, {"training": sent(tmp_path, "training", ra=ra, dec=dec, z=[*z, z[0] + 0.001, z[1] + 0.5])})
     assert [row["status"] for row in rows] == ["ok", "duplicate", "ok", "ok", "duplicate", "duplicate"]
-    assert [row["flags"] for row in rows] == ["", "conflicting-redshift", "", "", "", "conflicting-redshift"]
+    assert [row["flags"] for row in rows] == ["kept", "conflicting-redshift", "", "", "merged", "conflicting-redshift"]
 
 
 def test_a_target_that_was_trained_on_is_flagged(few: Stage, work: Work, tmp_path: Path) -> None:
@@ -77,3 +81,81 @@ def test_a_source_that_the_catalogue_has_not_is_unmatched(few: Stage, work: Work
 def test_a_list_of_which_no_row_can_be_used_is_refused_with_the_tally(work: Work, tmp_path: Path) -> None:
     with pytest.raises(TableFault, match=r"1 invalid-position, 1 outside.*row 0 at ra nan"):
         selected(work, {"targets": sent(tmp_path, "targets", ra=[float("nan"), 10.0], dec=[0.0, -80.0])})
+
+
+def test_two_merged_lists_with_different_redshifts_are_settled_by_the_users_rules(
+    few: Stage, work: Work, tmp_path: Path
+) -> None:
+    ra, dec, z = (list(few.quasars[name][:4]) for name in ("ra", "dec", "z"))
+    merged = sent(
+        tmp_path,
+        "training",
+        ra=ra + ra,
+        dec=dec + [d + 0.5 * ARCSEC for d in dec],
+        z=[*z, z[0] + 0.001, *(value + 0.5 for value in z[1:])],
+        ZWARN_OK=[4, 1, 4, 4, 4, 4, 4, 4],
+        origin=["a", "a", "a", "c", "b", "b", "b", "d"],
+    )
+    parameters = SelectParameters.model_validate({"quality": "zwarn_ok", "survey": "origin", "priority": "b, a"})
+    rows = pq.read_table(select(parameters, {"training": merged}, work).made["selection"]).to_pylist()
+    first, second = rows[:4], rows[4:]
+    assert [row["status"] for row in first] == ["duplicate", "duplicate", "duplicate", "duplicate"]
+    assert [row["status"] for row in second] == ["ok", "ok", "ok", "duplicate"]
+    assert [row["flags"] for row in first] == ["merged", "overruled", "overruled", "conflicting-redshift"]
+    assert [row["flags"] for row in second] == ["kept", "kept-by-quality", "kept-by-survey", "conflicting-redshift"]
+
+
+def test_a_rule_that_names_no_column_is_refused_with_the_columns_there_are(few: Stage, tmp_path: Path) -> None:
+    ra, dec, z = (list(few.quasars[name][:4]) for name in ("ra", "dec", "z"))
+    path = sent(tmp_path, "training", ra=ra, dec=dec, z=z)
+    with pytest.raises(TableFault, match=r"training list has no column 'zq'; its columns are ra, dec, z"):
+        read_lists({"training": path}, SelectParameters(quality="zq"), most=10)
+    with pytest.raises(ValueError, match="PRIORITY ranks surveys"):
+        SelectParameters(priority=("sdss",))
+
+
+def test_rubbish_among_good_rows_is_a_status_of_its_rows(few: Stage, work: Work, tmp_path: Path) -> None:
+    quasars = few.quasars
+    ra, dec, z = ([str(value) for value in quasars[name]] for name in ("ra", "dec", "z"))
+    ra[1], dec[2], z[3], z[4], ra[5], dec[6] = "nan", "rubbish", "n.a.?", "-inf", "1e400", "-91"
+    path = tmp_path / "training.csv"
+    path.write_text("ra,dec,z\n" + "".join(f"{a},{d},{x}\n" for a, d, x in zip(ra, dec, z, strict=True)))
+    rows = selected(work, {"training": path})
+    words = ["ok", "invalid-position", "invalid-position", "invalid-label", "invalid-label"]
+    assert [row["status"] for row in rows] == [*words, "invalid-position", "invalid-position", *["ok"] * 5]
+
+
+def test_right_ascensions_in_hours_are_hinted_at(work: Work, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    hours = sent(tmp_path, "targets", ra=rng.uniform(0, 24, 200), dec=rng.uniform(-60, 60, 200))
+    with pytest.raises(TableFault, match=r"Hint: targets: the right ascensions look like hours"):
+        selected(work, {"targets": hours})
+
+
+@pytest.mark.parametrize("form", ["parquet", "fits"])
+def test_a_list_that_is_too_long_is_refused_before_it_is_decoded(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"targets.{form}"
+    table = Table({"ra": np.zeros(30), "dec": np.zeros(30)})
+    table.write(path) if form == "fits" else pq.write_table(pa.table(dict(table)), path)
+    monkeypatch.setattr("inzitu.archive.lists._columns", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(LimitFault, match="30 rows; this service takes 20 a job"):
+        read_lists({"targets": path}, SelectParameters(), most=20)
+
+
+def test_the_limit_counts_the_rows_of_all_lists(tmp_path: Path) -> None:
+    lists = {
+        name: sent(tmp_path, name, ra=np.zeros(15), dec=np.zeros(15), z=np.ones(15)) for name in ("training", "targets")
+    }
+    with pytest.raises(LimitFault, match="training and targets lists have 30 rows; this service takes 20"):
+        read_lists(lists, SelectParameters(), most=20)
+
+
+def test_a_cluster_selects_the_same_rows(few: Stage, work: Work, manifest: Manifest, tmp_path: Path) -> None:
+    targets = sent(tmp_path, "targets", ra=list(few.quasars["ra"]), dec=list(few.quasars["dec"]))
+    lists = read_lists({"targets": targets}, SelectParameters(), most=100)
+    alone = select_rows(lists, SelectParameters(), manifest)
+    shared = select_rows(lists, SelectParameters(), manifest, mapping=work.engine.map)
+    assert alone.table.equals(shared.table)
+    assert alone.in_bands == dict.fromkeys(manifest.archive.bands, 12)

@@ -27,6 +27,27 @@ class SelectParameters(Parameters):
     """Which of the user's rows the archive can answer for."""
 
     radius: float = Field(1.5, gt=0, le=60, description="Matching and de-duplication radius [arcsec].")
+    agreement: float = Field(
+        0.01, gt=0, le=1, description="Redshifts of one object agree when they differ by at most this times 1 + z."
+    )
+    quality: str | None = Field(
+        None, description="Column of the training list with the redshift's quality, the larger the better."
+    )
+    survey: str | None = Field(None, description="Column of the training list with the survey of the redshift.")
+    priority: tuple[str, ...] = Field(
+        (), description="Surveys, the most trusted first, with commas between; those not named come after."
+    )
+
+    @field_validator("priority", mode="before")
+    @classmethod
+    def _names_between_commas(cls, value: object) -> object:
+        return tuple(filter(None, (name.strip() for name in value.split(",")))) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _priority_is_of_surveys(self) -> Self:
+        if self.priority and self.survey is None:
+            raise ValueError("PRIORITY ranks surveys: name the column that holds them with SURVEY")
+        return self
 
 
 class CutParameters(Parameters):

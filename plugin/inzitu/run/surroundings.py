@@ -51,7 +51,7 @@ def device() -> str:
 
 
 def archive_state(archive: ArchiveSection) -> str:
-    """Return a hash that changes with the archive: with the surveys' properties and the catalogue's file.
+    """Return a hash that changes with the archive: with the surveys' properties and coverage and the catalogue's files.
 
     The tiles themselves are too many to hash before each job; each one read is in the record with its digest. An
     archive that replaces tiles changes `hips_release_date` (HiPS 1.0, section 4.4.1), and so this hash.
@@ -60,8 +60,16 @@ def archive_state(archive: ArchiveSection) -> str:
     for entry in archive.surveys:
         properties = Survey.open(entry.hips).properties
         hashed.update(repr((entry.band, entry.hips, sorted(properties.items()))).encode())
+        hashed.update(repr(_state_of(Path(entry.hips) / "Moc.fits")).encode())
     catalogue = Path(archive.catalogue.path)
-    if catalogue.exists():
-        stat = catalogue.stat()
-        hashed.update(repr((str(catalogue), stat.st_size, stat.st_mtime_ns)).encode())
+    files = sorted(catalogue.rglob("*")) if catalogue.is_dir() else [catalogue]
+    hashed.update(repr([_state_of(file) for file in files]).encode())
     return hashed.hexdigest()
+
+
+def _state_of(path: Path) -> tuple[str, int, int] | None:
+    """Return what changes with a file; None where there is none, as behind an http(s) address."""
+    if not path.is_file():
+        return None
+    about = path.stat()
+    return str(path), about.st_size, about.st_mtime_ns

@@ -8,11 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from inzitu import pipelines
-from inzitu.archive.lists import read_list
+from inzitu.archive.lists import read_lists
 from inzitu.errors import NotFoundFault, ParameterFault
+from inzitu.pipelines.catalogue import SelectParameters
 from inzitu.prov.history import UnrecordedError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from inzitu.jobs.job import Job
     from inzitu.manifest import Manifest
     from inzitu.prov.recorder import Recorder
@@ -42,8 +45,14 @@ def check_job(job: Job, *, manifest: Manifest, recorder: Recorder, published: Pu
                 f"UPLOAD={upload.name},{upload.uri} is an address; send the table itself as a multipart file, "
                 f"with UPLOAD={upload.name},param:NAME."
             )
-        path = manifest.state / upload.path
-        read_list(path, name=upload.name, labelled=upload.name == "training", most=manifest.limits.rows)
+    if isinstance(select := request.parameters.get("select"), SelectParameters):
+        read_lists(_lists(job, request, manifest), select, most=manifest.limits.rows)
+
+
+def _lists(job: Job, request: pipelines.Request, manifest: Manifest) -> dict[str, Path]:
+    """Return the files of the uploads that are lists of sources."""
+    roles = {port.role for port in request.pipeline.uploads if port.kind is pipelines.Kind.LIST}
+    return {upload.name: manifest.state / upload.path for upload in job.uploads if upload.name in roles}
 
 
 def _check_model(id: str, recorder: Recorder) -> None:

@@ -1,0 +1,177 @@
+"""The nearest source of a catalogue in files, against a k-d tree over the whole of it."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from astropy.table import Table
+from scipy.spatial import cKDTree
+
+from inzitu.archive import counterparts as module
+from inzitu.archive.counterparts import Counterparts, counterparts
+from inzitu.archive.partitions import partitions
+from inzitu.errors import ArchiveFault
+from inzitu.manifest import CatalogueEntry
+
+RADIUS = 900.0
+CATALOGUE = 4000
+
+
+def sphere(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+    return rng.uniform(0, 360, count), np.degrees(np.arcsin(rng.uniform(-1, 1, count)))
+
+
+def vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    lon, lat = np.radians(ra), np.radians(dec)
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+
+
+@pytest.fixture(scope="module")
+def sky() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(7)
+    ra, dec = sphere(rng, CATALOGUE)
+    # Poles and the meridian are where margins go wrong.
+    ra[:200], dec[:100], dec[100:200] = rng.uniform(0, 360, 200), 89.9, -89.95
+    ra[200:400] = rng.uniform(-0.2, 0.2, 200) % 360
+    return {"objID": np.arange(CATALOGUE) + 10**15, "ra": ra, "dec": dec, "g": rng.uniform(15, 25, CATALOGUE)}
+
+
+@pytest.fixture(scope="module")
+def sources(sky: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(8)
+    near = rng.permutation(CATALOGUE)[:1500]
+    dec = np.clip(sky["dec"][near] + rng.normal(0, 0.15, 1500), -89.99, 89.99)
+    ra = (sky["ra"][near] + rng.normal(0, 0.15, 1500)) % 360
+    return np.append(ra, np.nan), np.append(dec, 0.0)
+
+
+def write(sky: dict[str, np.ndarray], path: Path, form: str) -> CatalogueEntry:
+    order = np.argsort(sky["dec"])
+    table = Table({name: column[order] for name, column in sky.items()})
+    match form:
+        case "parquet":
+            pq.write_table(pa.table(dict(table)), path, row_group_size=300)
+        case "folder":
+            path.mkdir()
+            for number, start in enumerate(range(0, CATALOGUE, 1000)):
+                pq.write_table(
+                    pa.table(dict(table[start : start + 1000])), path / f"{number}.parquet", row_group_size=300
+                )
+        case "galactic":
+            from astropy.coordinates import SkyCoord
+
+            lonlat = SkyCoord(table["ra"], table["dec"], unit="deg").galactic
+            columns = {"objID": table["objID"], "l": lonlat.l.deg, "b": lonlat.b.deg, "g": table["g"]}
+            pq.write_table(pa.table(columns), path, row_group_size=300)
+            return CatalogueEntry(path=str(path), ra="l", dec="b", magnitudes=("g",))
+        case _:
+            table.write(path, format={"fits": "fits", "csv": "ascii.csv", "votable": "votable"}[form])
+    return CatalogueEntry(path=str(path), magnitudes=("g",))
+
+
+def expected(sky: dict[str, np.ndarray], ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sources that have a counterpart, and its row."""
+    tree = cKDTree(vectors(sky["ra"], sky["dec"]))
+    distance, row = tree.query(vectors(np.nan_to_num(ra), dec))
+    found = np.flatnonzero((2 * np.degrees(np.arcsin(distance / 2)) * 3600 <= RADIUS) & np.isfinite(ra))
+    return found, row[found]
+
+
+@pytest.mark.parametrize("form", ["parquet", "folder", "galactic", "fits", "csv", "votable"])
+def test_they_are_those_of_a_tree_over_the_whole_catalogue_whatever_its_form(
+    form: str,
+    sky: dict[str, np.ndarray],
+    sources: tuple[np.ndarray, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("inzitu.archive.partitions.ROWS", 700)
+    entry = write(sky, tmp_path / f"catalogue.{form}", form)
+    found = counterparts(entry, *sources, RADIUS, rows=250)
+    rows, nearest = expected(sky, *sources)
+    assert len(rows) > 1000
+    np.testing.assert_array_equal(found.first, rows)
+    assert found.columns["objID"].to_pylist() == [str(name) for name in sky["objID"][nearest]]
+    np.testing.assert_allclose(found.columns["g"].to_numpy(), sky["g"][nearest])
+    assert found.share == 1
+
+
+def test_partitions_elsewhere_on_the_sky_are_not_opened(
+    sky: dict[str, np.ndarray], sources: tuple[np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inzitu.archive.partitions.ROWS", 300)
+    entry = write(sky, tmp_path / "catalogue", "folder")
+    searched: list[Path] = []
+    within = module._Search.within
+
+    def noting(self: module._Search, item: object) -> object:
+        searched.append(item[0].path)  # type: ignore[index]  # a partition and what it is for
+        return within(self, item)  # type: ignore[arg-type]  # the same
+
+    monkeypatch.setattr(module._Search, "within", noting)
+    ra, dec = sources
+    strip = np.abs(dec - 20) < 1
+    found = counterparts(entry, ra[strip], dec[strip], RADIUS, rows=1000)
+    rows, _ = expected(sky, ra[strip], dec[strip])
+    np.testing.assert_array_equal(found.first, rows)
+    assert 1 <= len(searched) <= 2 < len(partitions(Path(entry.path)))
+    assert set(found.files) == set(searched)
+
+
+def test_a_search_that_is_cut_short_says_how_much_it_saw(
+    sky: dict[str, np.ndarray], sources: tuple[np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inzitu.archive.partitions.ROWS", 300)
+    entry = write(sky, tmp_path / "catalogue", "parquet")
+    times = iter([False, False, False, True])
+    found = counterparts(entry, *sources, RADIUS, rows=300, enough=lambda: next(times))
+    assert found.share == pytest.approx(4 / 14)
+    assert set(found.first) <= set(expected(sky, *sources)[0])
+
+
+def test_memory_follows_the_setting_and_not_the_catalogue(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    path = tmp_path / "catalogue.parquet"
+    with pq.ParquetWriter(path, pa.schema([("objID", pa.int64()), ("ra", pa.float64()), ("dec", pa.float64())])) as out:
+        for start in range(0, 3_000_000, 500_000):
+            ra, dec = sphere(rng, 500_000)
+            out.write_table(pa.table({"objID": np.arange(start, start + 500_000), "ra": ra, "dec": dec}))
+    ra, dec = sphere(rng, 1000)
+    peaks = []
+    for rows in (50_000, 500_000):
+        tracemalloc.start()
+        found = counterparts(CatalogueEntry(path=str(path)), ra, dec, 60.0, rows=rows)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert found.share == 1
+    assert peaks[0] < 50_000 * module.ROW_COST + 20e6
+    assert peaks[1] < 500_000 * module.ROW_COST + 20e6
+
+
+def test_nothing_near_is_an_empty_answer_with_its_columns(sky: dict[str, np.ndarray], tmp_path: Path) -> None:
+    entry = write(sky, tmp_path / "catalogue", "parquet")
+    found: Counterparts = counterparts(entry, np.array([1.0]), np.array([2.0]), 0.001, rows=1000)
+    assert len(found.first) == 0
+    assert found.columns.column_names == ["objID", "g"]
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"PAR1 truncated", "cannot be read"), (None, "cannot be read")])
+def test_a_catalogue_that_cannot_be_read_is_the_archives_fault(
+    content: bytes | None, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "catalogue.parquet"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ArchiveFault, match=message):
+        counterparts(CatalogueEntry(path=str(path)), np.array([1.0]), np.array([2.0]), 1.0, rows=10)
+
+
+def test_a_column_that_the_manifest_names_in_vain_is_named(sky: dict[str, np.ndarray], tmp_path: Path) -> None:
+    entry = write(sky, tmp_path / "catalogue", "parquet").model_copy(update={"magnitudes": ("y",)})
+    with pytest.raises(ArchiveFault, match="has no column y; the manifest names it"):
+        counterparts(entry, np.array([1.0]), np.array([2.0]), 1.0, rows=10)
