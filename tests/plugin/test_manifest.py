@@ -40,11 +40,23 @@ def test_relative_paths_are_taken_from_the_manifests_folder_and_urls_left_alone(
             {"archive": GOOD["archive"] | {"surveys": [{"band": "g", "hips": "a"}, {"band": "g", "hips": "b"}]}},
             "twice: g",
         ),
+        (
+            {"archive": GOOD["archive"] | {"catalogue": {"tap": "https://example.org/tap"}}},
+            "the tap service and the table",
+        ),
+        ({"archive": GOOD["archive"] | {"catalogue": {"path": "a", "tap": "b", "table": "c"}}}, "either the path"),
+        ({"archive": GOOD["archive"] | {"catalogue": {"id": "a"}}}, "either the path"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(tmp_path: Path, change: dict[str, object], message: str) -> None:
     with pytest.raises(ManifestFault, match=message):
         Manifest.load(written(tmp_path, GOOD | change))
+
+
+def test_a_catalogue_behind_tap_has_a_service_and_a_table_and_no_path(tmp_path: Path) -> None:
+    catalogue = {"tap": "https://example.org/tap", "table": "ivoa.sources"}
+    manifest = Manifest.load(written(tmp_path, {"archive": GOOD["archive"] | {"catalogue": catalogue}}))
+    assert (manifest.archive.catalogue.path, manifest.archive.catalogue.tap) == ("", "https://example.org/tap")
 
 
 @pytest.mark.parametrize("content", ["[", "- a", "", "archive: [1]"])

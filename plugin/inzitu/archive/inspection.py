@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import TYPE_CHECKING
 
 from inzitu.archive.catalogues import read_table
-from inzitu.errors import ManifestFault
+from inzitu.archive.nearby import MOST_BY_CONES, inspect_table
+from inzitu.errors import ArchiveFault, ManifestFault
 from inzitu.hips import Survey
 from inzitu.pipelines import pipelines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from inzitu.manifest import Manifest
+    from inzitu.manifest import CatalogueEntry, Manifest
 
 
 def inspect(manifest: Manifest) -> Iterator[str]:
@@ -49,6 +50,8 @@ def inspect(manifest: Manifest) -> Iterator[str]:
 
 def _catalogue(manifest: Manifest) -> str:
     entry = manifest.archive.catalogue
+    if entry.tap:
+        return remote_catalogue(entry)
     try:
         table = read_table(Path(entry.path))
     except (OSError, ValueError) as error:
@@ -60,3 +63,21 @@ def _catalogue(manifest: Manifest) -> str:
             f"it has {', '.join(table.column_names)}."
         )
     return f"catalogue: {entry.path}: {table.num_rows:,} rows"
+
+
+def remote_catalogue(entry: CatalogueEntry) -> str:
+    """Return a line about a catalogue behind TAP.
+
+    Raises
+    ------
+    ManifestFault
+        The service or the table cannot be used.
+    """
+    try:
+        with TemporaryDirectory() as folder:
+            limits = inspect_table(entry, folder=Path(folder))
+    except ArchiveFault as error:
+        raise ManifestFault(f"archive.catalogue: {error}") from error
+    how = "lists are uploaded" if limits.uploads else f"no uploads: lists of at most {MOST_BY_CONES:,} rows, as cones"
+    most = "as many rows as it likes" if limits.output_rows is None else f"at most {limits.output_rows:,} rows"
+    return f"catalogue: {entry.table} at {entry.tap}: {how}; it answers with {most}"

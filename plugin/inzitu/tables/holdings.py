@@ -92,12 +92,13 @@ class Holdings:
 
     def _archive_table(self) -> Table | None:
         """Return the catalogue; None where it is in a format that cannot be queried in place."""
-        files = _parquet_files(Path(self._catalogue.path)) if "://" not in self._catalogue.path else ()
+        path = self._catalogue.path
+        files = _parquet_files(Path(path)) if path and "://" not in path else ()
         if not files:
             return None
         key = f"{files[0]}:{files[0].stat().st_mtime_ns}:{len(files)}"
         if key not in self._known:
-            name = "".join(c if c.isalnum() else "_" for c in Path(self._catalogue.path).stem)
+            name = "".join(c if c.isalnum() else "_" for c in Path(path).stem)
             described = "The archive's catalogue, with which positions are matched."
             table = _read(Table("archive", name, (), files, described))
             meant = tuple(_catalogue_column(column, self._catalogue) for column in table.columns)
