@@ -8,7 +8,7 @@ see `inzitu.archive.matching`, for lists in memory `inzitu.sky.crossmatch`; the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from inzitu.archive.catalogues import positions
+from inzitu.archive.nearby import fetch_nearby
 from inzitu.archive.partitions import Partition, Range, column_names, partitions
 from inzitu.errors import ArchiveFault, TableFault
 from inzitu.sky import crossmatch
@@ -47,6 +48,8 @@ class Counterparts:
         The files that were searched.
     share
         How much of what had to be searched was searched, 0 to 1.
+    answers
+        The answers of a catalogue behind TAP, as a reading.
     """
 
     first: np.ndarray
@@ -54,6 +57,7 @@ class Counterparts:
     columns: pa.Table
     files: tuple[Path, ...]
     share: float = 1.0
+    answers: Path | None = None
 
 
 def in_turn(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
@@ -71,6 +75,7 @@ def counterparts(
     mapping: Map = in_turn,
     enough: Callable[[], bool] = lambda: False,
     progress: Callable[[float, float], None] = lambda _done, _total: None,
+    folder: Path | None = None,
 ) -> Counterparts:
     """Find for each source the nearest of the catalogue within a radius.
 
@@ -90,12 +95,20 @@ def counterparts(
         Asked after each partition; once it is true the rest is left out, and `share` says how much that was.
     progress
         Told how many partitions are done.
+    folder
+        Where a catalogue behind TAP is fetched to, and gone on with; without it, none of that is searched.
 
     Raises
     ------
     ArchiveFault
         The catalogue cannot be read, or has not the columns that the manifest names.
     """
+    answers: Path | None = None
+    if entry.tap:
+        if folder is None:
+            return _Nearest(len(ra)).counterparts((), share=0.0, names=[entry.id, *entry.magnitudes])
+        near, answers = fetch_nearby(entry, ra, dec, radius, folder=folder, progress=progress)
+        entry = entry.model_copy(update={"path": str(near), "tap": "", "table": ""})
     search = _Search(entry, radius, rows)
     try:
         _check_columns(entry)
@@ -114,7 +127,8 @@ def counterparts(
     except (OSError, TableFault) as error:
         raise ArchiveFault(f"The catalogue {entry.path} cannot be read: {error}") from error
     files = tuple(sorted({part.path for part, _ in parts}))
-    return best.counterparts(files, share=done / len(parts) if parts else 1.0, names=search.carried)
+    found_all = best.counterparts(files, share=done / len(parts) if parts else 1.0, names=search.carried)
+    return replace(found_all, answers=answers)
 
 
 def _check_columns(entry: CatalogueEntry) -> None:

@@ -65,6 +65,8 @@ class Selection:
         The catalogue's files that were searched.
     share
         How much of what had to be searched in them was searched, 0 to 1.
+    answers
+        The answers of a catalogue behind TAP, as a reading.
     """
 
     table: pa.Table
@@ -72,6 +74,7 @@ class Selection:
     in_all: int
     files: tuple[Path, ...]
     share: float
+    answers: Path | None = None
 
     def of(self, name: str) -> pa.Table:
         """Return the rows of one list."""
@@ -86,6 +89,7 @@ def select_rows(
     mapping: Map = in_turn,
     enough: Callable[[], bool] = lambda: False,
     progress: Callable[[float, float], None] = lambda _done, _total: None,
+    folder: Path | None = None,
 ) -> Selection:
     """Give each row its status and its counterpart in the catalogue.
 
@@ -103,6 +107,8 @@ def select_rows(
         Asked after each; once it is true the rest is left out.
     progress
         Told how many partitions are done.
+    folder
+        Where what a catalogue behind TAP sends is kept.
 
     Raises
     ------
@@ -127,6 +133,7 @@ def select_rows(
         mapping=mapping,
         enough=enough,
         progress=progress,
+        folder=folder,
     )
     status[np.delete(usable, found.first)] = "unmatched"
     role = np.concatenate([np.full(len(rows), rows.name, dtype=object) for rows in lists])
@@ -137,6 +144,7 @@ def select_rows(
         in_all=sum(int(mask.sum()) for mask in inside_all),
         files=found.files,
         share=found.share,
+        answers=found.answers,
     )
 
 

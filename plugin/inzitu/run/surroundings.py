@@ -61,9 +61,11 @@ def archive_state(archive: ArchiveSection) -> str:
         properties = Survey.open(entry.hips).properties
         hashed.update(repr((entry.band, entry.hips, sorted(properties.items()))).encode())
         hashed.update(repr(_state_of(Path(entry.hips) / "Moc.fits")).encode())
-    catalogue = Path(archive.catalogue.path)
-    files = sorted(catalogue.rglob("*")) if catalogue.is_dir() else [catalogue]
-    hashed.update(repr([_state_of(file) for file in files]).encode())
+    hashed.update(archive.catalogue.model_dump_json().encode())
+    if archive.catalogue.path:
+        catalogue = Path(archive.catalogue.path)
+        files = sorted(catalogue.rglob("*")) if catalogue.is_dir() else [catalogue]
+        hashed.update(repr([_state_of(file) for file in files]).encode())
     return hashed.hexdigest()
 
 
