@@ -10,12 +10,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from astropy.coordinates import Latitude, Longitude
 from astropy.io import fits
 from astropy.wcs import WCS
@@ -190,19 +193,51 @@ def _sparse(dense: list[Survey]) -> str:
     surveys = [_linked(survey, tiles, band) for survey, band in zip(dense, BANDS, strict=True)]
     cutouts(surveys, ra, dec, size=SIZE, scale=SCALE, digests=False, threads=2)
     plain, processor = _timed(lambda: cutouts(surveys, ra, dec, size=SIZE, scale=SCALE, digests=False, threads=2))
-    part = slice(0, SPARSE // 20)
-    hashed, _ = _timed(lambda: cutouts(surveys, ra[part], dec[part], size=SIZE, scale=SCALE, threads=2))
+    hashed, hashing = _timed(lambda: cutouts(surveys, ra, dec, size=SIZE, scale=SCALE, threads=2))
+    job, working, account = _as_a_job(surveys, ra, dec)
     estimate, _ = _timed(lambda: bytes_to_read(surveys, ra, dec, SIZE, SCALE))
     grouped, _ = _timed(lambda: groups(surveys, ra, dec, size=SIZE, scale=SCALE))
     count, read = bytes_to_read(surveys, ra, dec, SIZE, SCALE)
     really = 5 * len(tiles)
     return (
         f"Sparse: {SPARSE:,} stamps x 5 bands over half the sky, {really:,} tiles of 1 MB (order {ORDER}, 512 pixels, "
-        f"float32), 2 threads: {plain:.1f} s reading the rows needed ({processor:.0f} s of processor time); "
-        f"{20 * hashed:.0f} s with digests of whole tiles (from a twentieth). "
+        f"float32), 2 threads: {plain:.1f} s ({processor:.0f} s of processor time); with digests of what is read "
+        f"{hashed:.1f} s ({hashing:.0f} s); as a job's step, with digests and stamps on disk, {job:.1f} s "
+        f"({working:.0f} s): {account['tiles']:,} tiles, {account['bytes_read'] / 1e9:.1f} GB. "
         f"The estimate beforehand: {estimate:.1f} s, {count:,} tiles ({count / really - 1:+.2%}), "
-        f"{read / 1e9:.0f} GB; groups: {grouped:.2f} s."
+        f"{read / 1e9:.1f} GB ({read / account['bytes_read'] - 1:+.2%}); groups: {grouped:.2f} s."
     )
+
+
+def _as_a_job(surveys: list[Survey], ra: np.ndarray, dec: np.ndarray) -> tuple[float, float, Mapping[str, float]]:
+    """Cut as the step of a job does; return seconds by the clock and of the processor, and the account."""
+    from inzitu import manifest
+    from inzitu.pipelines.catalogue import CutParameters
+    from inzitu.run.cut import cut
+    from inzitu.run.engine import Engine
+    from inzitu.run.work import Work
+
+    entries = [manifest.SurveyEntry(band=band, hips=survey.uri) for band, survey in zip(BANDS, surveys, strict=True)]
+    archive = manifest.ArchiveSection(surveys=tuple(entries), catalogue=manifest.CatalogueEntry(path="none"))
+    with tempfile.TemporaryDirectory(dir=DATA) as scratch, Engine(manifest.Engine(workers=2)) as engine:
+        folder = Path(scratch)
+        selection = {"row": np.arange(len(ra)), "ra": ra, "dec": dec, "status": ["ok"] * len(ra)}
+        pq.write_table(pa.table(selection), folder / "selection.parquet")
+        for name in ("made", "checkpoints"):
+            (folder / name).mkdir()
+        work = Work(
+            manifest=manifest.Manifest(archive=archive),
+            folder=folder / "made",
+            checkpoints=folder / "checkpoints",
+            identities={},
+            engine=engine,
+            progress=lambda *_, **__: None,
+            log=lambda _: None,
+        )
+        list(engine.map(abs, [0]))  # a worker has its cluster, too
+        wall, processor = time.perf_counter(), time.process_time()
+        outcome = cut(CutParameters(size=SIZE, scale=SCALE), {"selection": folder / "selection.parquet"}, work)
+        return time.perf_counter() - wall, time.process_time() - processor, outcome.account
 
 
 def _linked(survey: Survey, tiles: np.ndarray, band: str) -> Survey:

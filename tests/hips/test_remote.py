@@ -121,21 +121,26 @@ def test_only_the_rows_needed_are_asked_for(server: Server, tmp_path: Path) -> N
     assert len([span for path, span in server.asked if path.endswith("Npix4.fits") and span]) == 2
 
 
-def test_a_tile_is_fetched_once_and_then_comes_from_the_cache(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_tile_that_is_read_whole_is_fetched_once_and_then_comes_from_the_cache(
+    server: Server, tmp_path: Path, zipped: bool
+) -> None:
+    side = 256 if zipped else 64  # one beyond, one within what is asked for at first
+    server.root = Sky(noise(0, side), 0, side).write(tmp_path / "tree", zipped=zipped)
+    asked = []
     for _ in range(2):
         cutouts([Survey.open(server.url, cache=tmp_path)], RA, DEC, **KEYS)  # type: ignore[arg-type]
-    tiles = [path for path, _ in server.asked if "Norder" in path]
-    assert len(tiles) == len(set(tiles))
+        asked.append([request for request in server.asked if "Norder" in request[0]])
+    assert asked[0] == asked[1]
+    assert len(asked[0]) == len(set(asked[0]))
 
 
-def test_a_new_edition_of_the_survey_is_fetched_anew(root: Path, server: Server, tmp_path: Path) -> None:
-    sky = Sky(noise(0, 256), 0, 256)
-    try:
-        for date in ("2024-01-01T00:00Z", "2025-01-01T00:00Z"):
-            sky.write_properties(root, hips_release_date=date)
-            cutouts([Survey.open(server.url, cache=tmp_path)], RA[:1], DEC[:1], **KEYS)  # type: ignore[arg-type]
-    finally:
-        sky.write_properties(root)
+def test_a_new_edition_of_the_survey_is_fetched_anew(server: Server, tmp_path: Path) -> None:
+    sky = Sky(noise(0, 64), 0, 64)
+    server.root = sky.write(tmp_path / "tree")
+    for date in ("2024-01-01T00:00Z", "2025-01-01T00:00Z"):
+        sky.write_properties(server.root, hips_release_date=date)
+        cutouts([Survey.open(server.url, cache=tmp_path)], RA[:1], DEC[:1], **KEYS)  # type: ignore[arg-type]
     assert len([path for path, _ in server.asked if path.endswith("Npix4.fits")]) == 2
 
 

@@ -12,7 +12,7 @@ import pytest
 from astropy.io import fits
 
 from hips.conftest import Array, Sky, noise
-from inzitu.hips import Status, Survey, TileError, cutouts
+from inzitu.hips import Status, Survey, TileError, bytes_to_read, cutouts
 from inzitu.hips.tiles import parse_header
 
 RA, DEC = [30.0, 120.0, 250.0], [10.0, -35.0, 70.0]
@@ -234,20 +234,42 @@ def test_a_tile_that_another_replaces_stays_the_one_that_was_opened(tmp_path: Pa
 def test_each_tile_read_is_accounted_with_its_digest(sky: Sky, tmp_path: Path) -> None:
     root = sky.write(tmp_path)
     result = cutouts([Survey.open(root)] * 2, RA, DEC, size=9, scale=1800.0, threads=2)
-    assert len({(read.uri, read.band) for read in result.tiles}) == len(result.tiles)
     for read in result.tiles:
         content = Path(read.uri.removeprefix("file://")).read_bytes()
         assert read.sha256 == hashlib.sha256(content).hexdigest()
-        assert read.bytes >= len(content)
+        assert (read.bytes, read.ranges) == (len(content), "")
 
 
-def test_without_digests_only_the_rows_needed_are_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("zipped", [False, True])
+def test_the_digest_is_that_of_the_bytes_named_and_these_decide_the_pixels(tmp_path: Path, zipped: bool) -> None:
+    root = Sky(noise(0, 512), 0, 512).write(tmp_path, zipped=zipped)
+    ask = {"ra": [0.0, 10.0], "dec": [0.0, 20.0], "size": 16, "scale": 400.0}
+    result = cutouts([Survey.open(root)], **ask)  # type: ignore[arg-type]
+    for read in result.tiles:
+        path = Path(read.uri.removeprefix("file://"))
+        content = path.read_bytes()
+        spans = [tuple(map(int, span.split("-"))) for span in read.ranges.split(",") if span]
+        named = b"".join(content[first : last + 1] for first, last in spans or [(0, len(content))])
+        assert (read.sha256, read.bytes) == (hashlib.sha256(named).hexdigest(), len(named))
+        if spans:  # all other bytes may be anything
+            blank = bytearray(b"\xff" * len(content))
+            for first, last in spans:
+                blank[first : last + 1] = content[first : last + 1]
+            path.write_bytes(blank)
+    assert any(read.ranges for read in result.tiles) != zipped
+    np.testing.assert_array_equal(cutouts([Survey.open(root)], **ask).pixels, result.pixels)  # type: ignore[arg-type]
+
+
+def test_only_the_rows_needed_are_read(tmp_path: Path) -> None:
     root = Sky(noise(0, 512), 0, 512).write(tmp_path)
     result = cutouts([Survey.open(root)], [0.0], [0.0], size=16, scale=400.0, digests=False)
     [read] = result.tiles
     rows = 16 * 400 * np.sqrt(2) / (58.6 * 3600 / 512) + 3  # of a square standing on its corner
     assert read.sha256 == ""
     assert read.bytes < 5760 + rows * 512 * 4
+    tiles, estimate = bytes_to_read([Survey.open(root)], [0.0], [0.0], 16, 400.0)
+    assert tiles == 1
+    assert estimate == pytest.approx(read.bytes, rel=0.1)
 
 
 def test_a_header_longer_than_two_blocks_is_read_to_its_end(sky: Sky, tmp_path: Path) -> None:

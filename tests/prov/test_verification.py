@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pyarrow as pa
@@ -80,6 +81,27 @@ def test_an_outside_file_that_changed_vanished_or_cannot_be_read_is_named(record
     assert unchecked.count(State.UNCHECKED) == 3
 
 
+def test_of_a_file_that_was_read_in_part_that_part_is_verified(recorder: Recorder, tmp_path: Path) -> None:
+    tile = write(tmp_path, "tile.fits", "header, unread, pixels, unread")
+    columns = {
+        "uri": [tile.as_uri()],
+        "sha256": [hashlib.sha256(b"header, pixels").hexdigest()],
+        "bytes": [14],
+        "ranges": ["0-7,16-21"],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "tiles.parquet")
+    product = {"log": (write(tmp_path, "log", "line"), "log", "text/plain", "log.txt")}
+    recorder.record(activity("cut"), product, readings={"tiles": tmp_path / "tiles.parquet"}, job="j")
+    for content, state in (
+        ("header, xxxxxx, pixels, xxxxxx", State.INTACT),
+        ("header, unread, pixel?, unread", State.CHANGED),
+        ("header, unread, pix", State.CHANGED),
+    ):
+        tile.write_text(content)
+        verdict = verify(recorder, "j", read=read_local)
+        assert [link.state for link in verdict.links if link.id == tile.as_uri()] == [state]
+
+
 def test_what_retention_destroyed_is_no_fault(recorder: Recorder, road: Road) -> None:
     for id in recorder.release("job-1"):
         recorder.store.remove(id)
@@ -129,6 +151,7 @@ GOOD = {"uri": ["a"], "sha256": ["0" * 64], "bytes": [1]}
         (GOOD | {"uri": [1]}, "needed"),
         (GOOD | {"bytes": [-1]}, "0 or more"),
         (GOOD | {"bytes": ["many"]}, "needed"),
+        (GOOD | {"ranges": ["all"]}, "write them as in 0-5759,8640-9999"),
     ],
 )
 def test_a_list_that_is_no_reading_is_refused_in_words(

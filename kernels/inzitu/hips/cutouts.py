@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int8, Integer, UInt8
@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Float32, Int8, Integer, UInt8
 from inzitu.hips.flags import mark
 from inzitu.hips.gather import gather
 from inzitu.hips.projection import Numbers, cells, stamp_axes
-from inzitu.hips.reading import Reader, TileRead, chunk_bounds, merged
+from inzitu.hips.reading import Reader, TileRead, chunk_bounds
 from inzitu.hips.sampling import Grid, plan
 from inzitu.hips.survey import Survey
 from inzitu.hips.tiles import TileError
@@ -75,6 +75,7 @@ class Cutouts:
     area_factors: Float[np.ndarray, " band"]
     """What a sum over pixels is multiplied by to be a flux in the survey's unit."""
     tiles: tuple[TileRead, ...]
+    """What was read; a tile that two threads opened is there twice."""
     errors: tuple[TileError, ...]
     """Each tile that could not be used, once."""
 
@@ -118,7 +119,7 @@ def cutouts(
     threads
         That share the rows, in the order of the tiles.
     digests
-        Whether to read each tile whole and take its SHA-256, for the record. Otherwise only the rows needed are read.
+        Whether to take the SHA-256 of what is read of each tile, for the record.
 
     Raises
     ------
@@ -129,9 +130,10 @@ def cutouts(
     lon, lat, turn = _positions(ra, dec, angle)
     _check(surveys, size, scale, resampling)
     count = len(lon)
-    pixels = np.full((count, size, size, len(surveys)), np.nan, np.float32)
+    pixels = np.empty((count, size, size, len(surveys)), np.float32)
     tally = np.zeros((count, len(surveys), 3), np.int64)
     known = usable(lon, lat)
+    pixels[~known] = np.nan
     frames = {survey.frame for survey in surveys}
     axes = {frame: stamp_axes(np.where(known, lon, 0), np.where(known, lat, 0), turn, frame) for frame in frames}
     rows = np.flatnonzero(known)
@@ -150,7 +152,8 @@ def cutouts(
     fraction = (tally[:, :, 0] / size**2).astype(np.float32)
     errors = {error.uri: error for reader in readers for error in reader.errors.values()}
     areas = np.array([(scale / survey.stated.native_scale) ** 2 for survey in surveys])
-    return Cutouts(pixels, status, fraction, flags, areas, merged(reads), tuple(errors.values()))
+    read = tuple(chain.from_iterable(reads))
+    return Cutouts(pixels, status, fraction, flags, areas, read, tuple(errors.values()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -80,13 +80,13 @@ def _raw(address, bitpix, offset):
 def gather(starts, slots, offsets, weights, address, bitpix, scale, zero, blank, pixels, rows, band):
     """Fill one band of some rows of `pixels` (n, y, x, band); a stamp pixel with any blank pixel in it is blank.
 
-    Returns for each stamp: pixels that are not blank, entries from tiles that exist, entries from failed tiles.
+    Returns for each stamp: pixels that are not blank, uses of tiles that exist, uses of failed tiles.
     """
     count, size = len(rows), pixels.shape[1]
     tally = np.zeros((count, 3), np.int64)
-    p = 0
+    p, base, kind, factor, origin, nothing = 0, 0, 0, 1.0, 0.0, np.nan
     for n in range(count):
-        good, present, failed = 0, 0, 0
+        good, present, failed, last = 0, 0, 0, -1
         for y in range(size):
             for x in range(size):
                 total = 0.0
@@ -94,13 +94,15 @@ def gather(starts, slots, offsets, weights, address, bitpix, scale, zero, blank,
                     weight, slot = float(weights[e]), slots[e]
                     if weight <= 0.0:
                         continue
-                    kind = bitpix[slot]
-                    raw = _raw(address[slot], kind, offsets[e])
-                    if raw == blank[slot]:
+                    if slot != last:  # neighbours share their tile: what is known of it stays in registers
+                        last, base, kind = slot, address[slot], bitpix[slot]
+                        factor, origin, nothing = scale[slot], zero[slot], blank[slot]
+                        failed += kind == FAILED
+                        present += kind != FAILED and kind != MISSING
+                    raw = _raw(base, kind, offsets[e])
+                    if raw == nothing:
                         raw = np.nan
-                    total += weight * (zero[slot] + scale[slot] * raw)
-                    failed += kind == FAILED
-                    present += kind != FAILED and kind != MISSING
+                    total += weight * (origin + factor * raw)
                 pixels[rows[n], y, x, band] = total
                 good += not np.isnan(total)
                 p += 1

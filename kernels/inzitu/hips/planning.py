@@ -26,7 +26,7 @@ def groups(
     surveys
         One a band; the tiles of the first make the groups.
     ra, dec
-        Centres, ICRS [deg]. Rows that are not on the sky are in no group.
+        Centres, ICRS [deg]. Rows that are not on the sky make groups of their own, the last.
     size, scale
         Of the stamps [pixel], [arcsec].
     most
@@ -50,40 +50,49 @@ def groups(
             begin = end
     if begin < len(rows):
         parts.append(rows[by_cell[begin:]])
-    return parts
+    nowhere = np.setdiff1d(np.arange(len(lon)), rows)
+    return parts + [nowhere[begin : begin + most] for begin in range(0, len(nowhere), most)]
 
 
 def bytes_to_read(surveys: Sequence[Survey], ra: Numbers, dec: Numbers, size: int, scale: float) -> tuple[int, int]:
-    """Estimate the tiles that cutouts need and their bytes, without reading a pixel.
+    """Estimate the tiles that cutouts need and the bytes to read of them, without reading a pixel.
 
-    The bytes are those of whole tiles, which are read when digests are taken; without, fewer. Tiles that only a corner
-    of a stamp touches may be left out; a survey behind http(s) is taken to have every tile that it covers.
+    Tiles that only a corner of a stamp touches may be left out; a gzipped tile, which is read whole, is taken for a
+    plain one, and a survey behind http(s) to have every tile that it covers.
     """
     lon, lat, rows = _usable(ra, dec)
     tiles, total = 0, 0
-    found: dict[tuple[str, Grid], Int64[np.ndarray, " t"]] = {}
+    found: dict[tuple[str, Grid], tuple[Int64[np.ndarray, " t"], Int64[np.ndarray, " t"]]] = {}
     for survey in surveys:
         key = survey.frame, survey.grid
         if key not in found:
             found[key] = _touched(lon[rows], lat[rows], size, scale, survey)
-        count, size_in_bytes = survey.weigh(found[key])
+        count, size_in_bytes = survey.weigh(*found[key])
         tiles, total = tiles + count, total + size_in_bytes
     return tiles, total
 
 
 def _touched(
     lon: Float[np.ndarray, " n"], lat: Float[np.ndarray, " n"], size: int, scale: float, survey: Survey
-) -> Int64[np.ndarray, " t"]:
-    """Return the tiles under a coarse grid of points over each stamp."""
-    extent, width = size * scale, survey.stated.pixel_scale * survey.tile_width
+) -> tuple[Int64[np.ndarray, " t"], Int64[np.ndarray, " t"]]:
+    """Return the tiles under a coarse grid of points over each stamp, and how many rows are needed of each."""
+    pixel = survey.stated.pixel_scale
+    extent, width = (size - 1) * scale + pixel, pixel * survey.tile_width  # as far as bilinear weights reach
     points = max(3, int(np.ceil(3 * extent / width)) + 1)
     step = float(np.radians(extent / 3600)) / (points - 1)
-    found = []
+    ways = []
     for start in range(0, len(lon), CHUNK):
         part = slice(start, start + CHUNK)
         axes = stamp_axes(lon[part], lat[part], np.zeros(len(lon[part])), survey.frame)
-        found.append(np.unique(plan(axes, size=points, step=step, grid=survey.grid, resampling="nearest").tiles))
-    return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+        ways.append(plan(axes, size=points, step=step, grid=survey.grid, resampling="nearest"))
+    if not ways:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    tiles, which = np.unique(np.concatenate([way.tiles for way in ways]), return_inverse=True)
+    first, last = np.concatenate([way.rows for way in ways]).T
+    lowest, highest = np.full(len(tiles), survey.tile_width), np.zeros(len(tiles), np.int64)
+    np.minimum.at(lowest, which, first)
+    np.maximum.at(highest, which, last)
+    return tiles, highest + 1 - lowest
 
 
 def _usable(

@@ -23,14 +23,16 @@ CHUNK_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class TileRead:
-    """A tile that was read: what the record needs to name it."""
+    """What was read of a tile while it was open: what the record needs to name it."""
 
     uri: str
     band: int
     bytes: int
-    """Bytes read of it."""
+    """How many were read."""
     sha256: str
-    """Of the whole file; empty if it was not asked for."""
+    """Of the bytes read; empty if it was not asked for."""
+    ranges: str
+    """Which these are, as HTTP writes ranges (RFC 9110, section 14.1.1); empty for the whole file."""
 
 
 @dataclass(slots=True, eq=False)
@@ -41,7 +43,7 @@ class Reader:
     digests: bool
     errors: dict[tuple[int, int], TileError] = field(default_factory=dict)
     _tiles: dict[tuple[int, int], Tile | None] = field(default_factory=dict)
-    _reads: dict[tuple[int, int], TileRead] = field(default_factory=dict)
+    _reads: list[TileRead] = field(default_factory=list)
 
     def sources(self, plan: Plan, band: int) -> Sources:
         """Return where the pixels of a plan's tiles are in memory, for one survey."""
@@ -66,10 +68,10 @@ class Reader:
             self._close(key)
 
     def close(self) -> tuple[TileRead, ...]:
-        """Close all tiles; return what was read, by band and tile."""
+        """Close all tiles; return what was read."""
         for key in list(self._tiles):
             self._close(key)
-        return tuple(self._reads[key] for key in sorted(self._reads))
+        return tuple(self._reads)
 
     def _have(self, band: int, rows: dict[int, list[int]]) -> None:
         """Have these rows of these tiles in memory, or know why not."""
@@ -94,7 +96,7 @@ class Reader:
         tile = self._tiles.get(key)
         try:
             if key not in self._tiles:
-                tile = self.surveys[band].tile(npix, digest=self.digests and key not in self._reads)
+                tile = self.surveys[band].tile(npix, digest=self.digests)
             if tile:
                 tile.need(first, last)
         except TileError as error:
@@ -104,21 +106,9 @@ class Reader:
         return tile
 
     def _close(self, key: tuple[int, int]) -> None:
-        tile = self._tiles.pop(key)
-        if tile is None:
-            return
-        tile.close()
-        before = self._reads.get(key, TileRead(tile.uri, key[0], 0, tile.sha256))
-        self._reads[key] = TileRead(tile.uri, key[0], before.bytes + tile.bytes_read, before.sha256)
-
-
-def merged(reads: Sequence[tuple[TileRead, ...]]) -> tuple[TileRead, ...]:
-    """Return the reads of several readers as one, a tile once."""
-    total: dict[tuple[int, str], TileRead] = {}
-    for read in (read for part in reads for read in part):
-        before = total.get((read.band, read.uri), TileRead(read.uri, read.band, 0, read.sha256))
-        total[read.band, read.uri] = TileRead(read.uri, read.band, before.bytes + read.bytes, before.sha256)
-    return tuple(total.values())
+        if tile := self._tiles.pop(key):
+            tile.close()
+            self._reads.append(TileRead(tile.uri, key[0], tile.bytes_read, tile.sha256, tile.ranges))
 
 
 def chunk_bounds(tiles: Integer[np.ndarray, " n"], *, entries: int, tile_bytes: int) -> list[int]:

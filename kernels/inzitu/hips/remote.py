@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import httpx
 
 from inzitu.hips.cache import Cache
-from inzitu.hips.tiles import HEAD, Handle, TileError
+from inzitu.hips.tiles import WHOLE, Handle, TileError
 
 CONNECT, SILENCE, DEADLINE = 5.0, 10.0, 30.0
 """Seconds for a connection, between two pieces of an answer, and for a file with all attempts."""
@@ -66,12 +66,16 @@ class Remote:
         url = f"{self.uri}/{path}"
         if self.cache and (content := self.cache.get(url)) is not None:
             return RemoteHandle(self, url, Answer(content, len(content), ""))
-        answer = self.fetch(url, None if whole else (0, HEAD))
+        answer = self.fetch(url, None if whole else (0, WHOLE))
         if answer is None:
             return None
-        if self.cache and len(answer.content) == answer.size and path.endswith(".fits"):
-            self.cache.put(url, answer.content)
+        self.keep(url, answer)
         return RemoteHandle(self, url, answer)
+
+    def keep(self, url: str, answer: Answer) -> None:
+        """Cache a tile of which all is here."""
+        if self.cache and len(answer.content) == answer.size and url.endswith(".fits"):
+            self.cache.put(url, answer.content)
 
     def size(self, path: str) -> int | None:
         """Return the bytes of a file; None if there is none of that name."""
@@ -160,8 +164,11 @@ class RemoteHandle:
                 raise TileError(self.url, "replaced while it was read")
             if len(more.content) == more.size:  # the server took no notice of the range
                 self.answer = more
-                return more.content[start:stop]
-            return self.answer.content[start:held] + more.content
+            elif held == start > len(self.answer.content):
+                return more.content
+            else:
+                self.answer = replace(self.answer, content=self.answer.content + more.content)
+            self.remote.keep(self.url, self.answer)
         return self.answer.content[start:stop]
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from inzitu.hips.folder import Folder
 from inzitu.hips.projection import Numbers
 from inzitu.hips.properties import Properties
 from inzitu.hips.sampling import Grid
-from inzitu.hips.tiles import BLOCK, Handle, Tile
+from inzitu.hips.tiles import BLOCK, HEAD, WHOLE, Handle, Tile
 from inzitu.hips.writing import tile_path
 from inzitu.sky import Coverage
 
@@ -131,7 +131,7 @@ class Survey:
     def tile(self, npix: int, *, digest: bool) -> Tile | None:
         """Open a tile; None if there is none; raise `TileError` if it cannot be used."""
         path = tile_path(self.order, npix)
-        handle = self.place.open(path, whole=digest)
+        handle = self.place.open(path)
         if handle is None:
             return None
         try:
@@ -140,13 +140,17 @@ class Survey:
             handle.close()
             raise
 
-    def weigh(self, tiles: Integer[np.ndarray, " t"]) -> tuple[int, int]:
-        """Return how many of these tiles there are and their bytes, without opening one."""
+    def weigh(self, tiles: Integer[np.ndarray, " t"], rows: Integer[np.ndarray, " t"]) -> tuple[int, int]:
+        """Return how many of these tiles there are, and the bytes to read for so many rows of each; none is opened."""
         if isinstance(self.place, Folder):
-            sizes = [self.place.size(tile_path(self.order, npix)) for npix in tiles.tolist()]
-            return sum(size is not None for size in sizes), sum(size or 0 for size in sizes)
-        bits = abs(int(self.properties.get("hips_pixel_bitpix", "-32")))
-        return len(tiles), len(tiles) * (self.tile_width**2 * bits // 8 + BLOCK)
+            found = [self.place.size(tile_path(self.order, npix)) for npix in tiles.tolist()]
+        else:
+            bits = abs(int(self.properties.get("hips_pixel_bitpix", "-32")))
+            found = [self.tile_width**2 * bits // 8 + BLOCK] * len(tiles)
+        there = np.array([size is not None for size in found], bool)
+        sizes = np.array([size or 0 for size in found], np.int64)
+        parts = np.minimum(HEAD + rows * sizes // self.tile_width, sizes)
+        return int(there.sum()), int(np.where(sizes <= WHOLE, sizes, parts).sum())
 
     def cutouts(
         self,

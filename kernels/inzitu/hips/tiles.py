@@ -138,7 +138,7 @@ class Tile:
     width
         Pixels along it, as the HiPS states.
     digest
-        Whether to read the whole tile and take its SHA-256.
+        Whether to take the SHA-256 of what is read.
 
     Raises
     ------
@@ -146,16 +146,16 @@ class Tile:
         The tile cannot be used.
     """
 
-    __slots__ = ("_handle", "_held", "_pixels", "address", "bytes_read", "layout", "sha256", "uri")
+    __slots__ = ("_handle", "_hash", "_held", "_pixels", "_spans", "address", "bytes_read", "layout", "uri")
 
     def __init__(self, handle: Handle, uri: str, *, width: int, digest: bool) -> None:
-        self._handle, self.uri, self.bytes_read, self.sha256 = handle, uri, 0, ""
-        whole = digest or handle.size <= WHOLE
+        self._handle, self.uri, self.bytes_read = handle, uri, 0
+        self._hash = hashlib.sha256() if digest else None
+        self._spans: list[tuple[int, int]] = []
+        whole = handle.size <= WHOLE
         content = self._read(0, handle.size if whole else HEAD)
         if content.startswith(b"\x1f\x8b") and not whole:
             content, whole = content + self._read(HEAD, handle.size), True
-        if digest:
-            self.sha256 = hashlib.sha256(content).hexdigest()
         size = handle.size
         if content.startswith(b"\x1f\x8b"):
             content = _inflated(content, uri)
@@ -200,6 +200,18 @@ class Tile:
             values[raw == layout.blank] = np.nan
         return values
 
+    @property
+    def sha256(self) -> str:
+        """Of what has been read, in that order; empty if it was not asked for."""
+        return self._hash.hexdigest() if self._hash else ""
+
+    @property
+    def ranges(self) -> str:
+        """Which bytes have been read, in that order, as HTTP writes ranges; empty for the whole file."""
+        if self._spans == [(0, self._handle.size)]:
+            return ""
+        return ",".join(f"{start}-{stop - 1}" for start, stop in self._spans)
+
     def close(self) -> None:
         """Let go of the file."""
         self._handle.close()
@@ -214,6 +226,12 @@ class Tile:
     def _read(self, start: int, stop: int) -> bytes:
         content = self._handle.read(start, stop)
         self.bytes_read += len(content)
+        if self._hash:
+            self._hash.update(content)
+        end = start + len(content)
+        if self._spans and self._spans[-1][1] == start:
+            start = self._spans.pop()[0]
+        self._spans.append((start, end))
         return content
 
     def _untrim(self, width: int) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Integer
 
-from inzitu.archive.unfinished import UNDONE, Unfinished
+from inzitu.archive.unfinished import Unfinished
 from inzitu.errors import ParameterFault
-from inzitu.hips import Status, Survey, TileError, cutouts, groups
+from inzitu.hips import Status, Survey, TileError, TileRead, cutouts, groups
 
 GROUP_BYTES = 64 << 20
 """Most bytes of a group's pixels."""
@@ -87,22 +87,23 @@ def cut_to_file(
     request = {"surveys": [survey.uri for survey in surveys], "positions": positions, "rows": len(ra)}
     request |= {"size": size, "scale": scale, "resampling": resampling}
     part = Unfinished.open(out.with_name(out.name + ".part"), request, (len(ra), size, size, len(surveys)))
-    undone = np.flatnonzero((part.status == UNDONE).any(axis=1))
+    undone = part.undone
     most = max(1, min(1024, GROUP_BYTES // (4 * size * size * len(surveys))))
-    parts = [undone[rows] for rows in groups(surveys, ra[undone], dec[undone], size=size, scale=scale, most=most)]
-    parts.append(np.setdiff1d(undone, np.concatenate([*parts, np.empty(0, np.int64)])))  # those that are nowhere
+    dealt = groups(surveys, ra[undone], dec[undone], size=size, scale=scale, most=most)
 
-    def cut(rows: Integer[np.ndarray, " m"]) -> _Account:
+    def cut(rows: Integer[np.ndarray, " m"]) -> tuple[int, tuple[TileRead, ...], tuple[TileError, ...]]:
         stamps = cutouts(surveys, ra[rows], dec[rows], size=size, scale=scale, resampling=resampling, digests=False)
         part.store(rows, stamps)
-        return _Account(len(rows), len(stamps.tiles), sum(tile.bytes for tile in stamps.tiles), stamps.errors)
+        return len(rows), stamps.tiles, stamps.errors
 
-    accounts, done = [], len(ra) - len(undone)
+    done, tiles, bytes_read, errors = len(ra) - len(undone), set[str](), 0, dict[str, str]()
     with ThreadPoolExecutor(threads) as pool:
         try:
-            for future in as_completed([pool.submit(cut, rows) for rows in parts if len(rows)]):
-                accounts.append(account := future.result())
-                done += account.rows
+            for future in as_completed([pool.submit(cut, undone[rows]) for rows in dealt]):
+                count, reads, failed = future.result()
+                done, bytes_read = done + count, bytes_read + sum(read.bytes for read in reads)
+                tiles.update(read.uri for read in reads)
+                errors |= {error.uri: str(error) for error in failed}
                 if progress:
                     progress(done, len(ra))
         except BaseException:
@@ -114,17 +115,7 @@ def cut_to_file(
         rows=len(ra),
         statuses={Status(value).word: count for value, count in sorted(Counter(worst.tolist()).items())},
         resumed=len(ra) - len(undone),
-        tiles=sum(account.tiles for account in accounts),
-        bytes_read=sum(account.bytes_read for account in accounts),
-        errors=tuple({error.uri: str(error) for account in accounts for error in account.errors}.values()),
+        tiles=len(tiles),
+        bytes_read=bytes_read,
+        errors=tuple(errors.values()),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Account:
-    """What cutting a group took."""
-
-    rows: int
-    tiles: int
-    bytes_read: int
-    errors: tuple[TileError, ...]

@@ -25,6 +25,7 @@ from inzitu.hips import Cutouts
 
 CHUNK_BYTES = 16 << 20
 """Bytes of a chunk of the Zarr array, before compression."""
+REQUEST = "request.json"
 UNDONE = -1
 """Stands in `status` for a row that has not been cut."""
 
@@ -36,7 +37,7 @@ class Unfinished:
     """The arrays of an output that is not whole yet."""
 
     folder: Path
-    pixels: Float[np.ndarray, "n y x band"]
+    pixels: Float[np.memmap, "n y x band"]
     status: Integer[np.ndarray, "n band"]
     fraction: Float[np.ndarray, "n band"]
     flags: Integer[np.ndarray, "n band"]
@@ -52,7 +53,7 @@ class Unfinished:
         OSError
             The disk has no room.
         """
-        stated = folder / "request.json"
+        stated = folder / REQUEST
         if stated.exists():
             if (before := json.loads(stated.read_text(encoding="utf-8"))) != request:
                 differing = ", ".join(key for key in request if before.get(key) != request[key])
@@ -67,10 +68,22 @@ class Unfinished:
             *(np.load(folder / f"{name}.npy", mmap_mode="r+") for name in ("pixels", "status", "fraction", "flags")),
         )
 
+    @property
+    def undone(self) -> Integer[np.ndarray, " m"]:
+        """Rows that have not been cut."""
+        return np.flatnonzero((self.status == UNDONE).any(axis=1))
+
     def store(self, rows: Integer[np.ndarray, " m"], stamps: Cutouts) -> None:
-        """Put rows in their places; their status last, so that a row that has one is whole."""
+        """Put rows in their places; their status last, so that a row that has one is whole, also after a power cut."""
         self.pixels[rows], self.fraction[rows], self.flags[rows] = stamps.pixels, stamps.fraction, stamps.flags
+        self.pixels.flush()
         self.status[rows] = stamps.status
+
+    def hand_over(self, path: Path, out: Path) -> None:
+        """Move what is whole out of the folder; from here on, the same request begins anew."""
+        (self.folder / REQUEST).unlink()
+        path.replace(out)
+        shutil.rmtree(self.folder)
 
     def finish(self, out: Path, ra: Float[np.ndarray, " n"], dec: Float[np.ndarray, " n"]) -> None:
         """Put the output together, rename it into place and remove the folder."""
@@ -93,8 +106,7 @@ class Unfinished:
             case _:
                 _write_zarr(new, self.pixels, rows)
                 shutil.rmtree(out, ignore_errors=True)
-        new.replace(out)
-        shutil.rmtree(self.folder)
+        self.hand_over(new, out)
 
 
 def _begin(folder: Path, shape: tuple[int, int, int, int]) -> None:

@@ -150,6 +150,7 @@ class _Writer:
             (TERMS["sha256"], file.sha256),
             (TERMS["bytes"], file.bytes),
             (TERMS["band"], file.band),
+            (TERMS["ranges"], file.ranges),
         )
         self._once(entity, attributes)
         self.document.membership(collection, entity)

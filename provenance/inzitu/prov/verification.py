@@ -16,12 +16,12 @@ from urllib.parse import unquote, urlsplit
 from inzitu.prov.facts import READING, Activity
 from inzitu.prov.history import UnrecordedError
 from inzitu.prov.lineage import Lineage, lineage
-from inzitu.prov.readings import OutsideFile, read_reading
+from inzitu.prov.readings import OutsideFile, content_of, read_reading
 from inzitu.prov.recorder import Recorder
 from inzitu.prov.store import digest
 
-type Read = Callable[[str], bytes]
-"""Returns the bytes of an outside file by its uri; raises `OSError` if it cannot."""
+type Read = Callable[[OutsideFile], bytes]
+"""Returns what was read of an outside file, as it is now; raises `OSError` if it cannot."""
 
 
 class ElsewhereError(OSError):
@@ -119,15 +119,15 @@ def verify(
     return Verdict(tuple(links))
 
 
-def read_local(uri: str) -> bytes:
-    """Read a file of this machine by its path or its file: URL; raises `OSError` if it cannot.
+def read_local(file: OutsideFile) -> bytes:
+    """Read what was read of a file of this machine, by its path or its file: URL; raises `OSError` if it cannot.
 
     Files behind http are `ElsewhereError`, which leaves them unchecked.
     """
-    parts = urlsplit(uri)
+    parts = urlsplit(file.uri)
     if parts.scheme not in ("", "file"):
-        raise ElsewhereError(f"{uri} is not on this machine")
-    return Path(unquote(parts.path) if parts.scheme else uri).read_bytes()
+        raise ElsewhereError(f"{file.uri} is not on this machine")
+    return content_of(file, Path(unquote(parts.path) if parts.scheme else file.uri))
 
 
 def _in_order(chain: Lineage) -> list[str]:
@@ -191,11 +191,11 @@ def _outside_link(file: OutsideFile, read: Read | None) -> Link:
         return Link(file.uri, file.uri, state, message)
 
     if not file.sha256:
-        return link(State.UNCHECKED, f"{file.uri} was read in part, without a digest.")
+        return link(State.UNCHECKED, f"{file.uri} was read without a digest.")
     if read is None:
         return link(State.UNCHECKED, f"{file.uri} was not looked at.")
     try:
-        found = hashlib.sha256(read(file.uri)).hexdigest()
+        found = hashlib.sha256(read(file)).hexdigest()
     except FileNotFoundError:
         return link(State.MISSING, f"{file.uri} was read then, and is no longer there.")
     except ElsewhereError as error:
