@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
+from distributed import LocalCluster
 
 from inzitu.errors import ServiceFault
 from inzitu.manifest import Engine as Section
@@ -12,6 +14,25 @@ from inzitu.run.engine import Engine
 
 def section(**values: object) -> Section:
     return Section.model_validate(values)
+
+
+def listening() -> set[str]:
+    """Addresses, in the kernel's notation, on which this process takes connections."""
+    mine = {str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()}
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in mine:
+                found.add(fields[1].partition(":")[0])
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux's /proc")
+def test_the_local_cluster_is_heard_on_the_loopback_interface_only() -> None:
+    with Engine(section()) as engine:
+        list(engine.map(abs, [1]))
+        assert listening() == {"0100007F"}
 
 
 def test_every_item_comes_back_with_its_index() -> None:
@@ -53,12 +74,20 @@ def test_a_scheduler_that_does_not_answer_is_named() -> None:
         list(engine.map(abs, [1]))
 
 
-def test_a_scheduler_of_its_own_gives_the_same() -> None:
-    from distributed import LocalCluster
+def test_a_scheduler_that_is_lost_during_a_job_ends_it_in_words() -> None:
+    own = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0", protocol="tcp://")
+    with Engine(section(scheduler=own.scheduler_address)) as engine:
+        results = engine.map(lambda _: time.sleep(0.1), range(50))
+        next(results)
+        own.close()
+        with pytest.raises(ServiceFault, match="was lost"):
+            list(results)
 
+
+def test_a_scheduler_of_its_own_gives_the_same() -> None:
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp://"
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0", protocol="tcp://"
         ) as own,
         Engine(section(scheduler=own.scheduler_address)) as engine,
     ):

@@ -38,6 +38,10 @@ class TileError(OSError):
         self.uri = uri
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[TileError], tuple[str, str]]:
+        """Travel between processes by what it was made of: an exception's own way passes the message alone."""
+        return TileError, (self.uri, self.reason)
+
 
 @runtime_checkable
 class Handle(Protocol):

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from inzitu import manifest
 
 
+_LOOPBACK = "127.0.0.1:0"
+
+
 class Engine:
     """A Dask cluster for the length of a job, opened when it is first needed.
 
@@ -50,7 +53,13 @@ class Engine:
         """Yield the index and the result of `function` for each item, as they are ready.
 
         Results are dropped as soon as they are yielded, and only a few are under way at once, so that memory is bounded
-        by the items in flight and not by their number.
+        by the items in flight and not by their number. What a worker had that died is done by another; after a few
+        deaths over one item it is given up.
+
+        Raises
+        ------
+        ServiceFault
+            The scheduler does not answer or was lost, or an item kills every worker.
         """
         from distributed import as_completed  # a second of import that only a running job pays
 
@@ -67,9 +76,25 @@ class Engine:
 
         submit(2 * max(1, sum(client.nthreads().values())))
         for future in running:
-            yield index.pop(future.key), future.result()
+            yield index.pop(future.key), self._result(future)
             future.release()
             submit(1)
+
+    def _result(self, future: Any) -> Any:
+        from distributed import KilledWorker
+        from distributed.client import FutureCancelledError
+
+        try:
+            return future.result()
+        except KilledWorker as error:
+            raise ServiceFault(
+                "Workers of the Dask cluster died one after the other over the same piece of work, most likely for "
+                "want of memory. Give them more, or look into their logs."
+            ) from error
+        except FutureCancelledError as error:
+            raise ServiceFault(
+                f"The Dask scheduler {self._section.scheduler} was lost. Start it, and run the job again."
+            ) from error
 
     def _open(self) -> Any:
         if self._client is None:
@@ -80,6 +105,9 @@ class Engine:
                     n_workers=1,
                     threads_per_worker=self._section.workers,
                     processes=False,
+                    # Scheduler and worker answer HTTP whatever they are told, and on all interfaces unless told this.
+                    scheduler_kwargs={"dashboard_address": _LOOPBACK, "dashboard": False},
+                    worker_dashboard_address=_LOOPBACK,
                     dashboard_address=None,
                     memory_limit=0,
                     protocol="inproc://",
