@@ -6,7 +6,7 @@ Relative paths are taken from the folder that holds the manifest. A survey is a 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -68,6 +68,44 @@ class ArchiveSection(Section):
         return tuple(survey.band for survey in self.surveys)
 
 
+class SdssSource(Section):
+    """The spectra of SDSS, by SkyServer's SQL, or by CasJobs where credentials are named."""
+
+    kind: Literal["sdss"] = Field("sdss", description="`sdss`: the SQL of SkyServer or CasJobs.")
+    release: int = Field(17, ge=8, description="Data release that is asked.")
+    server: str = Field("", description="Base URL of another SkyServer than that of SDSS.")
+    casjobs_user: str = Field("", description="Environment variable with the user of CasJobs; empty: SkyServer only.")
+    casjobs_password: str = Field("", description="Environment variable with the password of CasJobs.")
+    casjobs_login: str = Field(
+        "https://apps.sciserver.org/login-portal/keystone/v3/tokens", description="Where CasJobs' tokens are had."
+    )
+
+    @model_validator(mode="after")
+    def _both_credentials(self) -> Self:
+        if bool(self.casjobs_user) != bool(self.casjobs_password):
+            raise ValueError("CasJobs takes a user and a password: name both environment variables, or none")
+        return self
+
+
+class TapSource(Section):
+    """A table with redshifts behind a TAP service."""
+
+    kind: Literal["tap"] = Field(description="`tap`: a table behind a TAP service.")
+    url: str = Field(description="Base URL of the TAP service.")
+    table: str = Field(description="Name of its table with redshifts.")
+    id: str = Field(description="Column with the identifier, by which the rows are asked for in order.")
+    ra: str = Field("ra", description="Column with the right ascension, ICRS [deg].")
+    dec: str = Field("dec", description="Column with the declination, ICRS [deg].")
+    z: str = Field("z", description="Column with the redshift.")
+    columns: tuple[str, ...] = Field((), description="Further columns to carry along: quality, survey.")
+    magnitudes: dict[str, str] = Field({}, description="Columns of magnitudes, by band.")
+    spectral_class: str = Field("", description="Column with the class GALAXY, QSO or STAR.")
+    warning: str = Field("", description="Column that is 0 where the redshift is sound.")
+
+
+type Source = Annotated[SdssSource | TapSource, Field(discriminator="kind")]
+
+
 class Limits(Section):
     """What one user may ask for; the same numbers stand in the capabilities and in the errors."""
 
@@ -75,6 +113,7 @@ class Limits(Section):
     rows: int = Field(1_000_000, gt=0, description="Most rows in the lists of one job.")
     parameters: int = Field(60_000_000, gt=0, description="Most parameters of a network.")
     training_memory_mb: int = Field(16_384, gt=0, description="Most memory of a training step [MB].")
+    examination_seconds: float = Field(60.0, gt=0, description="Longest examination of a job before it runs [s].")
     execution_seconds: int = Field(6 * 3600, gt=0, description="Longest run of a job [s].")
     destruction_days: int = Field(30, gt=0, description="A job's results are kept this long [d].")
     wait_seconds: int = Field(60, gt=0, description="Longest WAIT of a poll [s].")
@@ -102,6 +141,7 @@ class Manifest(Section):
     state: Path = Field(Path("state"), description="Folder of the job store and of the artefacts.")
     database: str | None = Field(None, description="SQLAlchemy URL of the job store; null for SQLite in `state`.")
     archive: ArchiveSection
+    sources: dict[str, Source] = Field({}, description="Where lists of redshifts may be downloaded from, by name.")
     pipelines: dict[str, tuple[str, ...]] = Field({}, description="Further pipelines: a name and its chain of steps.")
     limits: Limits = Limits()
     engine: Engine = Engine()

@@ -17,15 +17,24 @@ from email.parser import BytesParser
 from email.policy import HTTP
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import uvicorn
+import yaml
 from astropy.io.votable import parse_single_table
 
 from inzitu.archive.patience import Patience
+from inzitu.manifest import Manifest
+from inzitu.web.app import create_app
 
 CAPABILITIES = (Path(__file__).parents[1] / "data/tap/capabilities-gavo.xml").read_text()
-IMPATIENT = Patience(silence=0.4, answer=1.0, job=1.0, attempts=3, pause=0.01, largest=1 << 20)
+IMPATIENT = Patience(silence=20.0, answer=20.0, job=20.0, attempts=3, pause=0.01, largest=1 << 20)
+MORE_SO: dict[str, Any] = {"hang": {"silence": 0.3}, "trickle": {"answer": 0.5}, "never ends": {"job": 0.5}}
+"""What is not waited for, in the manner that asks for waiting."""
 JOB = """<?xml version="1.0" encoding="UTF-8"?>
 <uws:job version="1.1" xmlns:uws="http://www.ivoa.net/xml/UWS/v1.0" xmlns:xlink="http://www.w3.org/1999/xlink">
 <uws:jobId>{id}</uws:jobId><uws:ownerId/><uws:phase>{phase}</uws:phase><uws:quote/><uws:startTime/><uws:endTime/>
@@ -162,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
         content = self.server.jobs[number]
         manner = self.server.manner_of(int(number))
         if manner == "hang":
-            time.sleep(0.9)
+            time.sleep(3.0)
         if manner == "html":
             content = b"<!DOCTYPE html><html><title>Maintenance</title><body>back on Monday</body></html>"
         if manner == "cut xml":
@@ -210,3 +219,21 @@ def running(server: ThreadingHTTPServer) -> Iterator[None]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def own_service(folder: Path, catalogue: pa.Table, **limits: int) -> Iterator[str]:
+    """Serve a table as archive.catalogue by the project's own TAP service; yields its URL."""
+    folder.mkdir(exist_ok=True)
+    pq.write_table(catalogue, folder / "catalogue.parquet")
+    archive = {"surveys": [{"band": "r", "hips": "hips"}], "catalogue": {"path": "catalogue.parquet"}}
+    (folder / "manifest.yaml").write_text(yaml.safe_dump({"archive": archive, "limits": limits}))
+    app = create_app(Manifest.load(folder / "manifest.yaml"))
+    service = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
+    thread = threading.Thread(target=service.run, daemon=True)
+    thread.start()
+    while not service.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{service.servers[0].sockets[0].getsockname()[1]}/tap"
+    service.should_exit = True
+    thread.join(timeout=10)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,19 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import uvicorn
-import yaml
 
-from archive.tap_server import CAPABILITIES, IMPATIENT, TapServer, running
+from archive.tap_server import CAPABILITIES, IMPATIENT, MORE_SO, TapServer, own_service, running
 from inzitu.archive import nearby
 from inzitu.archive.inspection import remote_catalogue
 from inzitu.archive.nearby import fetch_nearby
 from inzitu.archive.tap import TapLimits, TapService, identifier, table_identifier
 from inzitu.errors import ArchiveFault, LimitFault, ManifestFault
-from inzitu.manifest import CatalogueEntry, Manifest
+from inzitu.manifest import CatalogueEntry
 from inzitu.prov.readings import read_reading
 from inzitu.sky import crossmatch
-from inzitu.web.app import create_app
 
 RADIUS = 2.0
 RNG = np.random.default_rng(7)
@@ -137,7 +133,7 @@ def test_a_busy_service_is_asked_again(server: TapServer, tmp_path: Path) -> Non
     [
         ("busy", "503"),
         ("hang", "Read timed out"),
-        ("trickle", "not complete after 1 s"),
+        ("trickle", "not complete after 0.5 s"),
         ("half", "IncompleteRead"),
         ("cut xml", "no element found|not well-formed"),
         ("html", "page for people, not data: 'Maintenance"),
@@ -146,20 +142,19 @@ def test_a_busy_service_is_asked_again(server: TapServer, tmp_path: Path) -> Non
         ("elsewhere", "rows that lie more than 2 arcsec from all positions"),
         ("nrows", "says nrows=.* of a table with"),
         ("job error", "Column foo is unknown"),
-        ("never ends", "still EXECUTING after 1 s"),
+        ("never ends", "still EXECUTING after 0.5 s"),
     ],
 )
 def test_a_service_that_misbehaves_is_named_in_bounded_time_and_the_finished_part_kept(
-    server: TapServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, manner: str, said: str
+    server: TapServer, tmp_path: Path, manner: str, said: str
 ) -> None:
-    monkeypatch.setattr(nearby, "CHUNK_ATTEMPTS", 1)
-    impatient = replace(IMPATIENT, attempts=2 if manner == "half" else 1)
+    impatient = replace(IMPATIENT, parts=1, attempts=2 if manner == "half" else 1, **MORE_SO.get(manner, {}))
     server.capabilities = CAPABILITIES.replace('<hard unit="byte">100000000', '<hard unit="row">60')
     server.manner, server.well_for = manner, 1
     began = time.monotonic()
     with pytest.raises(ArchiveFault, match=said):
         fetch_nearby(entry(server.url), RA, DEC, RADIUS, folder=tmp_path, patience=impatient)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
     assert sorted(path.name for path in tmp_path.glob("part-*")) == ["part-0-60.parquet"]
     server.manner, asked = "well", len(server.queries)
     assert set(fetched(server, tmp_path)["objid"].to_pylist()) == expected()
@@ -192,28 +187,12 @@ def test_the_check_of_a_manifest_says_what_the_service_takes(server: TapServer, 
         remote_catalogue(entry(server.url))
 
 
-MANIFEST = {
-    "archive": {"surveys": [{"band": "r", "hips": "hips"}], "catalogue": {"path": "catalogue.parquet"}},
-    "limits": {"upload_bytes": 20_000, "maxrec_hard": 60},
-}
-
-
 @pytest.fixture
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def own(tmp_path: Path) -> Iterator[str]:
     """The project's own TAP service, with a catalogue of 400 sources and narrow limits."""
-    folder = tmp_path_factory.mktemp("own")
     rows = {"objID": np.arange(400), "ra": CATALOGUE_RA, "dec": CATALOGUE_DEC, "rmag": np.full(400, 20.5)}
-    pq.write_table(pa.table(rows), folder / "catalogue.parquet")
-    (folder / "manifest.yaml").write_text(yaml.safe_dump(MANIFEST))
-    app = create_app(Manifest.load(folder / "manifest.yaml"))
-    service = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
-    thread = threading.Thread(target=service.run, daemon=True)
-    thread.start()
-    while not service.started:
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{service.servers[0].sockets[0].getsockname()[1]}/tap"
-    service.should_exit = True
-    thread.join(timeout=10)
+    with own_service(tmp_path / "own", pa.table(rows), upload_bytes=20_000, maxrec_hard=60) as url:
+        yield url
 
 
 @pytest.mark.parametrize("cones", [False, True])

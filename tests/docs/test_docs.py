@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from inzitu.archive import selection
 from inzitu.cli import app
 from inzitu.hips import Flag, Status
-from inzitu.manifest import CatalogueEntry, Engine, Limits, Manifest, SurveyEntry
+from inzitu.manifest import CatalogueEntry, Engine, Limits, Manifest, SdssSource, SurveyEntry, TapSource
 from inzitu.pipelines import pipelines, steps
 from inzitu.run.predictions import schema
 
@@ -22,7 +22,10 @@ def page(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("section", [Manifest, SurveyEntry, CatalogueEntry, Limits, Engine])
+SECTIONS = (Manifest, SurveyEntry, CatalogueEntry, SdssSource, TapSource, Limits, Engine)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
 def test_every_key_of_the_manifest_stands_in_its_page_as_it_is_described(section: type[BaseModel]) -> None:
     text = page("docs/reference/manifest.md")
     for name, field in section.model_fields.items():
@@ -33,8 +36,7 @@ def test_every_key_of_the_manifest_stands_in_its_page_as_it_is_described(section
 
 
 def test_the_manifest_page_names_no_key_that_does_not_exist() -> None:
-    sections = (Manifest, SurveyEntry, CatalogueEntry, Limits, Engine)
-    known = {name for section in sections for name in section.model_fields}
+    known = {name for section in SECTIONS for name in section.model_fields}
     assert set(re.findall(r"^\| `(\w+)`", page("docs/reference/manifest.md"), re.M)) <= known
 
 

@@ -7,17 +7,15 @@ crossmatch as for a catalogue in files: the service only has to send what is nea
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from inzitu.archive.patience import Patience
+from inzitu.archive.parts import Parts
+from inzitu.archive.patience import Patience, insist
 from inzitu.archive.tap import TapLimits, TapService, identifier, table_identifier
 from inzitu.errors import ArchiveFault, LimitFault
 from inzitu.sky import cell29, crossmatch
@@ -34,7 +32,6 @@ CONES_A_QUERY = 50
 """Positions in a query to a service without uploads."""
 MOST_BY_CONES = 10_000
 """Positions asked of a service without uploads: a query for each fifty is a burden that it has not offered to bear."""
-CHUNK_ATTEMPTS = 3
 _SLACK = 1.001
 """Services compute distances in their own way; what they add beyond the radius, the crossmatch drops."""
 
@@ -94,19 +91,24 @@ def fetch_nearby(
         The service takes no uploads, and the positions are too many for queries with cones.
     """
     patience = patience or Patience()
-    folder.mkdir(parents=True, exist_ok=True)
     order = np.argsort(cell29(ra, dec), kind="stable")
     question = _Question(entry, ra[order], dec[order], radius)
-    _forget_other_questions(folder, question)
-    parts: list[Path] = []
+    keys = (entry, radius, question.ra.tobytes(), question.dec.tobytes())
+    parts = Parts.of(folder, *keys)
+    names: list[str] = []
     with TapService(entry.tap, folder=folder, patience=patience) as service:
-        fetch = _Fetch(question, service, service.limits(), folder, patience)
+        fetch = _Fetch(question, service, service.limits(), parts, patience)
         for start in range(0, len(ra), fetch.step):
             end = min(start + fetch.step, len(ra))
-            parts += fetch.rows(start, end)
+            names += fetch.rows(start, end)
             if progress is not None:
                 progress(end, len(ra))
-    return _joined(parts, question.schema, folder), _reading(parts, folder)
+    path = folder / "nearby.parquet"
+    # A row of the catalogue may lie near positions of two chunks.
+    rows = parts.join(names) if names else question.schema.empty_table()
+    once = rows.group_by(question.schema.names, use_threads=False).aggregate([])
+    pq.write_table(once, path)
+    return path, parts.reading(names)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,12 +131,6 @@ class _Question:
         """What is kept: numbers as doubles, the identifier as text, which loses no digit of whatever it is."""
         kinds = {name: pa.float64() for name in self.columns} | {self.entry.id: pa.string()}
         return pa.schema(list(kinds.items()))
-
-    @property
-    def digest(self) -> str:
-        """Equal for equal questions."""
-        said = json.dumps([self.entry.tap, self.entry.table, self.columns, self.radius, len(self.ra)])
-        return hashlib.sha256(said.encode() + self.ra.tobytes() + self.dec.tobytes()).hexdigest()
 
     def _asked(self) -> str:
         names = ", ".join(f"c.{identifier(name)}" for name in self.columns)
@@ -181,7 +177,7 @@ class _Fetch:
     question: _Question
     service: TapService
     limits: TapLimits
-    folder: Path
+    parts: Parts
     patience: Patience
 
     @property
@@ -196,36 +192,22 @@ class _Fetch:
             )
         return CONES_A_QUERY
 
-    def rows(self, start: int, end: int) -> list[Path]:
-        """Return the files with what lies around some of the positions."""
-        part = self.folder / f"part-{start}-{end}.parquet"
-        if part.exists():
-            return [part]
-        reply = self._patiently(start, end)
-        if reply.overflow:
-            if end - start == 1:
-                raise ArchiveFault(
-                    f"The TAP service {self.service.url} sends no more than {reply.table.num_rows:,} rows, and has "
-                    f"more within {self.question.radius:g} arcsec of one position. Ask with a smaller RADIUS."
-                )
-            middle = (start + end) // 2
-            return self.rows(start, middle) + self.rows(middle, end)
-        answer = reply.answer
-        table = self._checked(reply.table, start, end).replace_schema_metadata(
-            {"answer": json.dumps({"uri": answer.uri, "sha256": answer.sha256, "bytes": answer.bytes})}
-        )
-        pq.write_table(table, self.folder / "part.tmp")
-        (self.folder / "part.tmp").rename(part)
-        return [part]
-
-    def _patiently(self, start: int, end: int) -> Reply:
-        """Ask, and ask again: an answer may be broken, and a job may be lost, where each request was answered."""
-        for attempt in range(1, CHUNK_ATTEMPTS):
-            try:
-                return self._ask(start, end)
-            except ArchiveFault:
-                time.sleep(self.patience.pause * 2**attempt)
-        return self._ask(start, end)
+    def rows(self, start: int, end: int) -> list[str]:
+        """Return the names of the parts with what lies around some of the positions."""
+        name = f"{start}-{end}"
+        if self.parts.get(name) is not None:
+            return [name]
+        reply = insist(lambda: self._ask(start, end), self.patience)
+        if not reply.overflow:
+            self.parts.keep(name, self._checked(reply.table, start, end), reply.answer)
+            return [name]
+        if end - start == 1:
+            raise ArchiveFault(
+                f"The TAP service {self.service.url} sends no more than {reply.table.num_rows:,} rows, and has more "
+                f"within {self.question.radius:g} arcsec of one position. Ask with a smaller RADIUS."
+            )
+        middle = (start + end) // 2
+        return self.rows(start, middle) + self.rows(middle, end)
 
     def _ask(self, start: int, end: int) -> Reply:
         from astropy.table import Table
@@ -255,31 +237,3 @@ class _Fetch:
                 f"{self.question.radius:g} arcsec from all positions asked for."
             )
         return table
-
-
-def _forget_other_questions(folder: Path, question: _Question) -> None:
-    """Remove the chunks of another question than this."""
-    note = folder / "question"
-    if note.exists() and note.read_text(encoding="utf-8") == question.digest:
-        return
-    for part in folder.glob("part*"):
-        part.unlink()
-    note.write_text(question.digest, encoding="utf-8")
-
-
-def _joined(parts: list[Path], schema: pa.Schema, folder: Path) -> Path:
-    """Write the rows of all chunks, each row of the catalogue once, as one file."""
-    tables = [pq.read_table(part).replace_schema_metadata(None) for part in parts]
-    table = pa.concat_tables(tables) if tables else schema.empty_table()
-    path = folder / "nearby.parquet"
-    pq.write_table(table.group_by(schema.names, use_threads=False).aggregate([]), path)
-    return path
-
-
-def _reading(parts: list[Path], folder: Path) -> Path:
-    """Write the list of the answers."""
-    answers: list[dict[str, Any]] = [json.loads(pq.read_schema(part).metadata[b"answer"]) for part in parts]
-    path = folder / "answers.parquet"
-    schema = pa.schema([("uri", pa.string()), ("sha256", pa.string()), ("bytes", pa.int64())])
-    pq.write_table(pa.Table.from_pylist(answers, schema=schema), path)
-    return path

@@ -19,8 +19,10 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPResponse
 from urllib3.exceptions import HTTPError
 
+from inzitu.errors import ArchiveFault
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 TRANSIENT = frozenset((408, 425, 429, 500, 502, 503, 504))
 """Statuses after which the same request may succeed."""
@@ -44,6 +46,8 @@ class Patience:
         How often one request is sent.
     pause
         Before the second attempt [s]; doubled before each further one. A Retry-After of the service counts instead.
+    parts
+        How often a part of a long answer is asked for: each request may be answered, and the answer broken.
     largest
         Largest answer taken [byte].
     """
@@ -53,7 +57,24 @@ class Patience:
     job: float = 3600.0
     attempts: int = 5
     pause: float = 1.0
+    parts: int = 3
     largest: int = 512 << 20
+
+
+def insist[R](ask: Callable[[], R], patience: Patience) -> R:
+    """Call what asks for a part of an answer until that comes in one piece.
+
+    Raises
+    ------
+    ArchiveFault
+        It did not, the last time.
+    """
+    for attempt in range(1, patience.parts):
+        try:
+            return ask()
+        except ArchiveFault:
+            time.sleep(patience.pause * 2**attempt)
+    return ask()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +113,7 @@ class PatientAdapter(HTTPAdapter):
                     content = self._drained(response, deadline)
                 if response.status_code not in TRANSIENT:
                     return self._complete(request, response, content)
-                reason = f"it answers {response.status_code} {response.reason}"
+                reason = f"it answers {response.status_code} {response.reason}: {_title(content)}"
                 pause = _retry_after(response.headers) or pause
             except _Refused:
                 raise

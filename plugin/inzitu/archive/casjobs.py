@@ -1,0 +1,180 @@
+"""CasJobs of SDSS: long queries under an account, by its REST interface (SciServer's; astroquery has none).
+
+The answer of a query is written to a table of the account's MyDB, read from there in pieces, and removed. User and
+password come from the environment, are sent to the login only, and are never written anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Self
+
+import requests
+
+from inzitu.archive.patience import Answer, Patience, patient_session
+from inzitu.archive.sdss import KEY, table_of
+from inzitu.errors import ArchiveFault, ManifestFault
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import pyarrow as pa
+
+    from inzitu.manifest import SdssSource
+
+_SERVER = "https://skyserver.sdss.org"
+
+
+class _Status(IntEnum):
+    """What became of a job, as CasJobs numbers it."""
+
+    READY = 0
+    STARTED = 1
+    CANCELING = 2
+    CANCELED = 3
+    FAILED = 4
+    FINISHED = 5
+
+
+class CasJobs:
+    """An account at CasJobs, for the length of a block.
+
+    Parameters
+    ----------
+    source
+        The manifest's entry, which names the environment variables with user and password.
+    patience
+        How long it is waited for.
+
+    Raises
+    ------
+    ManifestFault
+        One of the variables is not set.
+    """
+
+    key = KEY
+
+    def __init__(self, source: SdssSource, patience: Patience) -> None:
+        self._source, self._patience = source, patience
+        self._user, self._password = _secret(source.casjobs_user), _secret(source.casjobs_password)
+        self._session, self._adapter = patient_session(patience)
+        self._made: set[str] = set()
+
+    def __enter__(self) -> Self:
+        self._session.headers["X-Auth-Token"] = self._token()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            for name in self._made:
+                self._query("MyDB", f"DROP TABLE {name}")
+        self._session.close()
+
+    def rows(self, sql: str, after: str | None, most: int) -> tuple[pa.Table, Answer]:
+        """Return the rows of a composed query that follow an identifier, in order.
+
+        Raises
+        ------
+        ArchiveFault
+            CasJobs fails, or refuses the query.
+        """
+        name = f"inzitu_{hashlib.sha256(sql.encode()).hexdigest()[:16]}"
+        if name not in self._made and not self._is_there(name):
+            self._write(sql, name)
+        self._made.add(name)
+        condition = "" if after is None else f" WHERE {KEY} > {int(after)}"
+        return self._query("MyDB", f"SELECT TOP {most} * FROM {name}{condition} ORDER BY {KEY}")
+
+    def ask(self, sql: str, _most: int | None = None) -> tuple[pa.Table, Answer]:
+        """Return the rows of a query, as they come.
+
+        Raises
+        ------
+        ArchiveFault
+            CasJobs fails, or refuses the query.
+        """
+        return self._query(self._context, sql)
+
+    @property
+    def _context(self) -> str:
+        return f"DR{self._source.release}"
+
+    def _token(self) -> str:
+        user = {"name": self._user, "password": self._password}
+        identity = {"auth": {"identity": {"password": {"user": user}}}}
+        response = self._send("POST", self._source.casjobs_login, json=identity)
+        if not response.ok or "X-Subject-Token" not in response.headers:
+            raise ArchiveFault(
+                f"CasJobs does not let us in: {self._source.casjobs_login} answers {response.status_code}. Check what "
+                f"the environment has as {self._source.casjobs_user} and {self._source.casjobs_password}."
+            )
+        return str(response.headers["X-Subject-Token"])
+
+    def _is_there(self, name: str) -> bool:
+        """Return whether an earlier attempt has left the answer in MyDB."""
+        response = self._send("GET", f"{self._base}/contexts/MyDB/Tables")
+        return response.ok and any(table.get("Name") == name for table in response.json())
+
+    def _write(self, sql: str, name: str) -> None:
+        """Have a query's answer written to a table of MyDB, and wait for it."""
+        query = sql.replace(" FROM ", f" INTO mydb.{name} FROM ", 1)
+        response = self._send(
+            "PUT", f"{self._base}/contexts/{self._context}/jobs", json={"Query": query, "TaskName": "inzitu"}
+        )
+        if not response.ok or not response.text.strip().isdecimal():
+            raise ArchiveFault(f"CasJobs takes no job: it answers {response.status_code}: {_said(response)}")
+        job, deadline, pause = response.text.strip(), time.monotonic() + self._patience.job, 0.2
+        while (found := self._job(job))["Status"] < _Status.CANCELED:
+            if time.monotonic() + pause > deadline:
+                self._send("DELETE", f"{self._base}/jobs/{job}")
+                raise ArchiveFault(f"CasJobs' job {job} has not ended after {self._patience.job:g} s; ask for less.")
+            time.sleep(pause)
+            pause = min(10.0, 1.5 * pause)
+        if found["Status"] != _Status.FINISHED:
+            raise ArchiveFault(f"CasJobs' job {job} failed: {found.get('Message') or 'it does not say why'}.")
+
+    def _job(self, job: str) -> dict[str, Any]:
+        response = self._send("GET", f"{self._base}/jobs/{job}")
+        try:
+            found: dict[str, Any] = response.json()
+            return found | {"Status": _Status(int(found["Status"]))}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArchiveFault(f"CasJobs does not tell of its job {job}: {_said(response)}") from error
+
+    def _query(self, context: str, sql: str) -> tuple[pa.Table, Answer]:
+        response = self._send(
+            "POST",
+            f"{self._base}/contexts/{context}/query",
+            json={"Query": sql, "TaskName": "inzitu"},
+            headers={"Accept": "text/plain"},
+        )
+        if not response.ok:
+            raise ArchiveFault(f"CasJobs answers {response.status_code} to the query: {_said(response)}")
+        answer = self._adapter.last
+        assert answer is not None
+        return table_of(response.text, "CasJobs"), answer
+
+    @property
+    def _base(self) -> str:
+        return f"{self._source.server or _SERVER}/CasJobs/RestApi"
+
+    def _send(self, method: str, url: str, **options: Any) -> requests.Response:
+        try:
+            return self._session.request(method, url, **options)
+        except requests.RequestException as error:
+            raise ArchiveFault(f"CasJobs does not answer: {error}.") from error
+
+
+def _said(response: requests.Response) -> str:
+    return " ".join(response.text.split())[:300]
+
+
+def _secret(variable: str) -> str:
+    if not os.environ.get(variable):
+        raise ManifestFault(f"The manifest names the environment variable {variable} for CasJobs, which is not set.")
+    return os.environ[variable]
