@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from inzitu.errors import Fault, ParameterFault, as_fault
+from inzitu.errors import Fault, as_fault
 from inzitu.terminal import ERR, OUT, progress_bar
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -193,26 +193,59 @@ def coverage(
 
 @app.command()
 def submit(
-    pipeline: Annotated[str, typer.Argument(help="train-predict, train-test-single or predict-pretrained.")],
+    pipeline: Annotated[str, typer.Argument(help="A pipeline of the service; `inzitu pipelines` lists them.")],
     parameters: Annotated[list[str] | None, typer.Argument(metavar="[key=value]...")] = None,
     server: Server = _HERE,
     wait: Annotated[bool, typer.Option(help="Follow the job to its end.")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Ask what the job will find and take; run nothing.")
+    ] = False,
 ) -> None:
-    """Send a job: training=FILE and targets=FILE upload tables, any other key=value is a parameter."""
+    """Send a job: key=FILE uploads a file that the pipeline takes, any other key=value is a parameter.
+
+    `inzitu pipelines PIPELINE` shows which those are.
+    """
+    from inzitu.asking import estimate_table, sorted_out
     from inzitu.client import Service
 
-    uploads: dict[str, str] = {}
-    given: dict[str, str] = {}
-    for pair in parameters or []:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise ParameterFault(f"{pair!r} is no key=value; write for example training=quasars.vot or seed=1.")
-        (uploads if key in ("training", "targets") else given)[key] = value
     service = Service(server)
-    job = service.submit(pipeline, {role: Path(path) for role, path in uploads.items()}, given)
+    uploads, given = sorted_out(parameters or [], service.pipelines().get(pipeline, {}))
+    job = service.submit(pipeline, uploads, given, run=not dry_run)
+    if dry_run:
+        for table in estimate_table(service.estimate(job.url)):
+            OUT.print(table)
+        OUT.print(f"{job.url} waits; have it run with: inzitu run {job.url}")
+        return
     OUT.print(job.url)
     if wait:
         _follow(service, job.url)
+
+
+@app.command()
+def run(
+    url: Annotated[str, typer.Argument(help="Address of a job that waits, as --dry-run printed it.")],
+    wait: Annotated[bool, typer.Option(help="Follow the job to its end.")] = True,
+) -> None:
+    """Have a job run that was asked first."""
+    from inzitu.client import Service
+
+    service = Service(url.rpartition("/jobs/")[0])
+    service.request("POST", f"{url}/phase", data={"PHASE": "RUN"})
+    if wait:
+        _follow(service, url)
+
+
+@app.command()
+def pipelines(
+    name: Annotated[str | None, typer.Argument(help="Show this one's files and parameters.")] = None,
+    server: Server = _HERE,
+) -> None:
+    """List the pipelines of the service, or show what one of them takes."""
+    from inzitu.asking import pipeline_tables
+    from inzitu.client import Service
+
+    for table in pipeline_tables(Service(server).pipelines(), name):
+        OUT.print(table)
 
 
 def _follow(service: Any, url: str) -> None:

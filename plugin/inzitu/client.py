@@ -118,8 +118,10 @@ class Service:
         """Return a JSON document."""
         return self.request("GET", url).json()
 
-    def submit(self, pipeline: str, uploads: Mapping[str, Path], parameters: Mapping[str, str]) -> JobState:
-        """Send a job and have it run.
+    def submit(
+        self, pipeline: str, uploads: Mapping[str, Path], parameters: Mapping[str, str], *, run: bool = True
+    ) -> JobState:
+        """Send a job, and have it run.
 
         Parameters
         ----------
@@ -129,8 +131,10 @@ class Service:
             Tables by role.
         parameters
             Further parameters.
+        run
+            Queue it; otherwise it waits, and can be asked what it will take (`estimate`).
         """
-        fields: dict[str, Any] = {"PIPELINE": pipeline, **parameters, "PHASE": "RUN"}
+        fields: dict[str, Any] = {"PIPELINE": pipeline, **parameters} | ({"PHASE": "RUN"} if run else {})
         fields["UPLOAD"] = [f"{role},param:{role}_file" for role in uploads]
         files = {f"{role}_file": (path.name, path.read_bytes()) for role, path in uploads.items()}
         response = self.request("POST", "/jobs", data=fields, files=files or None)
@@ -140,6 +144,14 @@ class Service:
         """Return a job; with `wait` [s], when it leaves `phase` or the time is over."""
         asked = {} if wait is None else {"WAIT": str(wait)} | ({"PHASE": phase} if phase else {})
         return _job(url, ElementTree.fromstring(self.request("GET", url, params=asked or None).content))
+
+    def estimate(self, url: str) -> Any:
+        """Return what a job will find and take, beside what it took."""
+        return self.json(f"{url}/estimate")
+
+    def pipelines(self) -> dict[str, Any]:
+        """Return what can be asked for: each pipeline's files and parameters, by name."""
+        return {offer["name"]: offer for offer in self.json("/pipelines")}
 
     def follow(self, url: str) -> Iterator[JobState]:
         """Yield a job's state about every second until it has ended."""

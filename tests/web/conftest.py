@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pyarrow as pa
@@ -16,6 +17,7 @@ from inzitu.jobs.job import Claim, Job, Result
 from inzitu.manifest import Manifest
 from inzitu.web.app import create_app
 from inzitu.web.deployment import Deployment
+from inzitu.web.examiner import Examiner
 
 MANIFEST = """
 name: test
@@ -31,6 +33,21 @@ LISTS = {
     "a": ("a.csv", b"id,ra,dec,z\nq1,10.0,1.0,2.9\nq2,11.0,2.0,3.1\n", "text/csv"),
     "b": ("b.csv", b"id,ra,dec\nq3,10.5,1.5\n", "text/csv"),
 }
+ESTIMATE = {
+    "network": {"parameters": 1000, "flops": 2e6, "memory": 3000, "members": 1, "looks": 8},
+    "lists": {
+        "training": {"rows": 2, "status": {"ok": 1, "duplicate": 1}, "flags": {"merged": 1}},
+        "targets": {"rows": 1, "status": {"ok": 1}, "flags": {}},
+    },
+    "footprint": {"bands": {"r": 3}, "all": 3},
+    "matched": 2,
+    "searched": 1.0,
+    "redshifts": {"edges": [0.0, 1.0, 2.0], "sent": [1, 1], "usable": [0, 1]},
+    "refused": None,
+    "amounts": {"rows": 3, "bytes_read": 2000, "seconds_select": 5.0, "seconds_train": 90.0, "seconds": 100.0},
+    "hints": [],
+}
+"""What the examination of a job finds here: the archive has no pixel, and JAX takes seconds to load."""
 ASKED = {"PIPELINE": "train-predict", "UPLOAD": ["training,param:a", "targets,param:b"]}
 
 
@@ -74,6 +91,23 @@ def manifest_path(tmp_path: Path) -> Path:
 @pytest.fixture
 def manifest(manifest_path: Path) -> Manifest:
     return Manifest.load(manifest_path)
+
+
+@pytest.fixture
+def examined() -> list[tuple[str, ...]]:
+    """What was asked of the examination, a job's id first."""
+    return []
+
+
+@pytest.fixture(autouse=True)
+def examination(examined: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Examine jobs in no time."""
+
+    def asked(_: Examiner, job: Job, *only: str) -> dict[str, Any]:
+        examined.append((job.id, *only))
+        return {"network": ESTIMATE["network"]} if only else ESTIMATE
+
+    monkeypatch.setattr(Examiner, "_asked", asked)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, insert, or_, select, update
+from sqlalchemy import and_, func, insert, or_, select, update
 
 from inzitu.errors import GoneFault, NotFoundFault, PhaseFault
 from inzitu.jobs import schema
@@ -87,6 +87,16 @@ def insert_results(connection: Connection, id: str, results: Iterable[Result]) -
     rows = [{"job": id, "position": position, **asdict(result)} for position, result in enumerate(results)]
     if rows:
         connection.execute(insert(schema.results), rows)
+
+
+def rival(connection: Connection, row: Row[Any]) -> Any:
+    """Return another job that waits or runs and names the same table, if there is one."""
+    jobs, named = schema.jobs, schema.parameters
+    is_table = func.upper(named.c.name) == "TABLE"
+    own = select(func.lower(named.c.value)).where(named.c.job == row.id, is_table, named.c.value != "")
+    active = and_(jobs.c.phase.in_((Phase.QUEUED, Phase.EXECUTING)), jobs.c.service == row.service, jobs.c.id != row.id)
+    query = select(jobs.c.id, jobs.c.phase, named.c.value).join(named, named.c.job == jobs.c.id)
+    return connection.execute(query.where(active, is_table, func.lower(named.c.value).in_(own)).limit(1)).first()
 
 
 def next_in_turn(service: str, now: datetime, lease_seconds: float) -> Any:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from inzitu.errors import NotFoundFault, ParameterFault, PhaseFault
+from inzitu.errors import NotFoundFault, ParameterFault, PhaseFault, TableFault
 from inzitu.jobs.job import ALL, Entry, Filters, Job, LogLine, Upload
 from inzitu.jobs.phases import Phase
 from inzitu.vo.dali import Parameters
@@ -28,12 +28,15 @@ if TYPE_CHECKING:
 type Check = Callable[[Job], object]
 """Looks at a job before it queues and raises a `UserFault` if it cannot run."""
 
+type Examine = Callable[..., Mapping[str, Any] | None]
+"""Tells what a job, given with ``whole=``, will find and take; or of that, before it queues, its network alone."""
+
 _CONTROL = ("PHASE", "RUNID", "DESTRUCTION", "EXECUTIONDURATION", "WAIT", "ACTION")
 _ORPHAN_SECONDS = 86_400.0
 _POLL_SECONDS = (0.02, 0.25)
 
 
-def _nothing(_job: Job) -> None:
+def _nothing(_job: Job, **_: bool) -> None:
     """Do nothing."""
 
 
@@ -54,6 +57,8 @@ class JobService:
         Called when a job has been queued.
     discard
         Called before a job's results are destroyed: drops what was published of them.
+    examine
+        Tells what a job will find and take.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class JobService:
         service: str = "jobs",
         queued: Callable[[Job], None] = _nothing,
         discard: Callable[[Job], None] = _nothing,
+        examine: Examine = _nothing,
     ) -> None:
         self.store = store
         self.service = service
@@ -73,6 +79,7 @@ class JobService:
         self._check = check
         self._queued = queued
         self._discard = discard
+        self._examine = examine
 
     # Creating and steering
 
@@ -124,9 +131,25 @@ class JobService:
         job = self.get(id)
         if job.phase is Phase.PENDING:
             self._check(job)
-        job = self.store.run(id)
+            job = self._foreseen(job, whole=False)
+            if (refused := (job.estimate or {}).get("refused")) is not None:
+                raise TableFault(refused)
+        job = self.store.run(id, quote=self._quote(job.estimate))
         self._queued(job)
         return job
+
+    def estimate(self, id: str) -> Job:
+        """Return a job with its estimate, made now unless it has one or has ended.
+
+        Raises
+        ------
+        UserFault
+            It cannot run as it stands.
+        """
+        job = self.get(id)
+        if job.phase is Phase.PENDING:
+            self._check(job)
+        return self._foreseen(job, whole=True) if job.phase.active else job
 
     def abort(self, id: str) -> Job:
         """Abort a job."""
@@ -228,6 +251,19 @@ class JobService:
     def results_folder(self, id: str) -> Path:
         """Return the folder of those results of a job that are no artefacts."""
         return self._state / "results" / id
+
+    def _foreseen(self, job: Job, *, whole: bool) -> Job:
+        """Return a job with what it will find and take, or of that, at least, its network."""
+        known = job.estimate or {}
+        if "amounts" in known or ("network" in known and not whole):
+            return job
+        found = self._examine(job, whole=whole)
+        return job if found is None else self.store.change(job.id, estimate=found, quote=self._quote(found))
+
+    def _quote(self, estimate: Mapping[str, Any] | None) -> datetime | None:
+        """Return when a job ends that is queued now, if a worker is free (UWS 1.1, section 2.1.6)."""
+        seconds = (estimate or {}).get("amounts", {}).get("seconds")
+        return None if seconds is None else self.store.now() + timedelta(seconds=seconds)
 
     def _stopped(self, job: Job) -> Job:
         """Abort a job unless it has ended, be it in this moment."""

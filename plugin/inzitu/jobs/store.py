@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, delete, func, insert, select
 
-from inzitu.errors import LimitFault, ServiceFault
+from inzitu.errors import LimitFault, ParameterFault, ServiceFault
 from inzitu.jobs import rows, schema
 from inzitu.jobs.database import reading
 from inzitu.jobs.job import ALL, Claim, Entry, Filters, Job, LogLine, Progress, Result, Upload
@@ -153,18 +153,40 @@ class JobStore:
             if parameters is not None:
                 connection.execute(delete(schema.parameters).where(schema.parameters.c.job == id))
                 rows.insert_parameters(connection, id, parameters)
-            rows.change(connection, id, {name: value for name, value in values.items() if value is not None})
+            written = {name: value for name, value in values.items() if value is not None}
+            if parameters is not None:  # it is another job now, and what was foreseen holds no longer
+                written |= {"quote": None, "estimate": None}
+            rows.change(connection, id, written)
             return rows.job(connection, id)
 
-    def run(self, id: str) -> Job:
-        """Queue a job.
+    def run(self, id: str, *, quote: datetime | None = None) -> Job:
+        """Queue a job, which is expected to end at `quote`.
 
         Raises
         ------
         PhaseFault
             It has been queued before; a job runs once.
+        ParameterFault
+            Another job that waits or runs is to publish a table of the same name.
         """
-        return self._advance(id, Event.RUN, queued=self._clock())
+        with self._engine.begin() as connection:
+            row = rows.of(connection, id)
+            phase = advance(Phase(row.phase), Event.RUN)
+            if (other := rows.rival(connection, row)) is not None:
+                raise ParameterFault(
+                    f"TABLE={other.value} is the table of job {other.id}, which is {other.phase}; choose another name."
+                )
+            values = {"phase": phase, "queued": self._clock(), "quote": quote or row.quote}
+            rows.change(connection, id, values)
+            return rows.job(connection, id)
+
+    def completed(self, service: str = "jobs", *, last: int) -> tuple[Job, ...]:
+        """Return the jobs that were completed last, the latest first."""
+        table = schema.jobs
+        done = and_(table.c.service == service, table.c.phase == Phase.COMPLETED)
+        query = select(table.c.id).where(done).order_by(table.c.ended.desc()).limit(last)
+        with self._reader.connect() as connection:
+            return tuple(rows.job(connection, id) for id in connection.scalars(query).all())
 
     def abort(self, id: str) -> Job:
         """Abort a job; its worker learns of it at its next beat."""

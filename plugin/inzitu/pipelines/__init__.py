@@ -6,6 +6,7 @@ before a job queues and the description of its PROV activity. What a step does i
 
 from inzitu.pipelines.catalogue import pipelines, steps
 from inzitu.pipelines.declaration import Kind, Parameters, Pipeline, Port, Step
+from inzitu.pipelines.offer import offer
 from inzitu.pipelines.request import Request, check
 
-__all__ = ["Kind", "Parameters", "Pipeline", "Port", "Request", "Step", "check", "pipelines", "steps"]
+__all__ = ["Kind", "Parameters", "Pipeline", "Port", "Request", "Step", "check", "offer", "pipelines", "steps"]

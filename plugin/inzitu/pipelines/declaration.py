@@ -35,6 +35,11 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @property
+    def idle(self) -> bool:
+        """Whether these parameters ask for nothing, so that the step is left out."""
+        return False
+
 
 @dataclass(frozen=True, slots=True)
 class Port:

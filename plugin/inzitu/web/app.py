@@ -46,7 +46,15 @@ def create_app(manifest: Manifest) -> FastAPI:
     app = FastAPI(
         title=manifest.title, version=metadata.version("inzitu"), lifespan=lifespan, docs_url=None, redoc_url=None
     )
-    for router in (pages.router, jobs.router, jobs.queries, tap.router, provenance.router, artefacts.router):
+    for router in (
+        pages.router,
+        jobs.offers,
+        jobs.router,
+        jobs.queries,
+        tap.router,
+        provenance.router,
+        artefacts.router,
+    ):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     described = app.openapi

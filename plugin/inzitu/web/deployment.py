@@ -19,6 +19,7 @@ from inzitu.prov.store import ArtefactStore
 from inzitu.tables.published import PublishedTables
 from inzitu.tables.query import QueryService
 from inzitu.web.checks import check_job
+from inzitu.web.examiner import Examiner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -96,7 +97,7 @@ def open_deployment(manifest: Manifest, execute_query: ExecuteQuery) -> Iterator
         engine=engine,
         store=store,
         recorder=recorder,
-        jobs=JobService(jobs, manifest, check, discard=discard),
+        jobs=JobService(jobs, manifest, check, discard=discard, examine=Examiner(manifest)),
         tap_jobs=JobService(jobs, manifest, service="tap", queued=threads.wake),
         published=published,
         queries=QueryService(manifest, published),

@@ -10,6 +10,8 @@ from typing import Any
 
 from inzitu.jobs.phases import Phase
 
+JSON = {"application/json": {"schema": {"type": "object"}}}
+PNG: dict[str, Any] = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
 TEXT = {"text/plain": {"schema": {"type": "string"}}}
 VOTABLE = {"application/x-votable+xml": {"schema": {"type": "string"}}}
 XML = {"text/xml": {"schema": {"type": "string"}}}
@@ -127,6 +129,8 @@ _ROUTES: dict[str, dict[str, Any]] = {
             410: fault("The result was destroyed."),
         }
     },
+    "estimate": {"responses": {200: {"description": "The estimate.", "content": JSON}}},
+    "estimate_picture": {"responses": {200: {"description": "The estimate as a picture.", "content": PNG}}},
     "log": _TEXT_ANSWER
     | {
         "openapi_extra": {

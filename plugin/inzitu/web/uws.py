@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import PlainTextResponse, RedirectResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 
-from inzitu.errors import NotFoundFault, ParameterFault
+from inzitu.errors import NotFoundFault, ParameterFault, UserFault
+from inzitu.jobs.costs import compared
 from inzitu.jobs.job import Filters, Job, Upload
 from inzitu.jobs.phases import Phase
 from inzitu.jobs.store import new_id
@@ -22,6 +24,7 @@ from inzitu.vo import dali, uws
 from inzitu.vo.dali import Parameters
 from inzitu.web import descriptions, documents
 from inzitu.web.deployment import deployment_of
+from inzitu.web.drawing import draw_estimate
 from inzitu.web.forms import Form, read_form
 from inzitu.web.results import respond
 
@@ -35,7 +38,7 @@ type ServiceOf = Callable[[Deployment], JobService]
 type ErrorDocument = Callable[[Job], Response]
 
 
-def router(prefix: str, service_of: ServiceOf, *, error: ErrorDocument, tag: str) -> APIRouter:
+def router(prefix: str, service_of: ServiceOf, *, error: ErrorDocument, tag: str, examined: bool = False) -> APIRouter:
     """Return the routes of a job list.
 
     Parameters
@@ -48,10 +51,12 @@ def router(prefix: str, service_of: ServiceOf, *, error: ErrorDocument, tag: str
         Says why a job failed, in the form of the service.
     tag
         The heading in ``/openapi.json``.
+    examined
+        Whether its jobs can be asked what they will find and take.
     """
     routes = _Routes(prefix, service_of, error)
     router = APIRouter(prefix=prefix, tags=[tag])
-    for method, path, name in _PATHS:
+    for method, path, name in (*_PATHS, *(_ESTIMATE if examined else ())):
         router.add_api_route(
             path,
             getattr(routes, name),
@@ -84,6 +89,7 @@ _PATHS = (
     ("GET", "/{id}/owner", "owner"),
     ("GET", "/{id}/log", "log"),
 )
+_ESTIMATE = (("GET", "/{id}/estimate", "estimate"), ("GET", "/{id}/estimate.png", "estimate_picture"))
 
 
 class _Routes:
@@ -181,9 +187,21 @@ class _Routes:
         return self._see(request, id)
 
     async def quote(self, request: Request, id: str) -> Response:
-        """Return when a job is expected to end, or nothing."""
+        """Return when a job is expected to end, which a PENDING one is examined for; or nothing."""
         job = await self._job(request, id)
+        if job.phase is Phase.PENDING:
+            with suppress(UserFault):  # of a job that cannot run as it stands, nobody knows
+                job = await asyncio.to_thread(self._service(request).estimate, id)
         return PlainTextResponse("" if job.quote is None else dali.written(job.quote))
+
+    async def estimate(self, request: Request, id: str) -> Response:
+        """Return what a job will find and take, beside what it took."""
+        return JSONResponse(compared(await asyncio.to_thread(self._service(request).estimate, id)))
+
+    async def estimate_picture(self, request: Request, id: str) -> Response:
+        """Return the estimate as a picture."""
+        job = await asyncio.to_thread(self._service(request).estimate, id)
+        return Response(await asyncio.to_thread(draw_estimate, compared(job)), media_type="image/png")
 
     async def error(self, request: Request, id: str) -> Response:
         """Return why a job failed."""

@@ -1,0 +1,81 @@
+"""What the steps of a job cost: a default for a small host, and the pace that this deployment really has.
+
+The default is a line: so many seconds however little there is to do, and so many for each unit of what a job's account
+counts. The pace of a step is the median, over completed jobs, of what it took to what the line says.
+
+See `inzitu.run.estimate` for what there will be to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inzitu.jobs.job import Job
+
+START_SECONDS = 3.0
+"""From the queue to the first step, where a worker is free [s]."""
+BACKWARD = 3
+"""A training step in units of its way forward: once there and twice back."""
+
+_LINES: Mapping[str, tuple[float, Mapping[str, float]]] = {
+    "select": (0.5, {"rows": 1e-5, "catalogue_bytes": 2e-9}),
+    "cut": (0.5, {"usable": 5e-4, "bytes_read": 5e-9}),
+    "train": (10.0, {"flops_train": 1 / 60e9}),
+    "calibrate": (3.0, {}),
+    "predict": (3.0, {"flops_predict": 1 / 80e9}),
+    "evaluate": (1.0, {"predicted": 1e-3}),
+    "draw": (1.5, {}),
+}
+"""Seconds of each step, and for each unit of an amount, on 2 cores without an accelerator."""
+_ANY = (1.0, dict[str, float]())
+
+
+def default_seconds(step: str, amounts: Mapping[str, float]) -> float:
+    """Return what a step takes on a small host for some amounts of an account [s]."""
+    base, lines = _LINES.get(step, _ANY)
+    return base + sum(each * amounts.get(name, 0.0) for name, each in lines.items())
+
+
+def paces(jobs: Iterable[Job]) -> dict[str, float]:
+    """Return how much of its default each step has really taken, where completed jobs tell."""
+    found: dict[str, list[float]] = {}
+    for job in jobs:
+        amounts = amounts_of(job)
+        for name, seconds in job.accounts.items():
+            step = name.removeprefix("seconds_")
+            if step != name:
+                found.setdefault(step, []).append(seconds / default_seconds(step, amounts))
+    return {step: median(ratios) for step, ratios in found.items()}
+
+
+def amounts_of(job: Job) -> dict[str, float]:
+    """Return what a job has done: its account, the network's work, and its time from start to end."""
+    amounts = dict(job.accounts)
+    network = (job.estimate or {}).get("network") or {}
+    if (flops := network.get("flops")) is not None:
+        amounts["flops_train"] = BACKWARD * flops * amounts.get("images_trained", 0)
+        amounts["flops_predict"] = flops * network["looks"] * amounts.get("predicted", 0)
+    if job.started is not None and job.ended is not None:
+        amounts["seconds"] = (job.ended - job.started).total_seconds()
+    return {name: amount for name, amount in amounts.items() if amount}
+
+
+def compared(job: Job) -> dict[str, Any]:
+    """Return a job's estimate beside what it really took, with the ratios of the second to the first.
+
+    A step whose artefacts were found took nothing, and stands in neither ratios nor actual amounts.
+    """
+    estimated = job.estimate or {}
+    actual = amounts_of(job) if job.phase.ended else {}
+    foreseen = estimated.get("amounts", {})
+    return {
+        "job": job.id,
+        "phase": str(job.phase),
+        "quote": None if job.quote is None else job.quote.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "estimated": estimated or None,
+        "actual": actual or None,
+        "ratios": {name: actual[name] / foreseen[name] for name in foreseen if foreseen[name] and name in actual},
+    }

@@ -1,0 +1,35 @@
+"""A pipeline as JSON: what a client that knows nothing of this package needs in order to ask for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from inzitu.pipelines.declaration import Kind
+
+if TYPE_CHECKING:
+    from inzitu.pipelines.declaration import Pipeline
+
+
+def offer(pipeline: Pipeline) -> dict[str, Any]:
+    """Return a pipeline's name, the files that it takes, and its parameters with their JSON Schema."""
+    return {
+        "name": pipeline.name,
+        "title": pipeline.title,
+        "steps": [step.name for step in pipeline.steps],
+        "uploads": [
+            {"role": port.role, "kind": str(port.kind), "optional": port.optional}
+            for port in pipeline.uploads
+            if port.kind is not Kind.MODEL
+        ],
+        "model": any(port.kind is Kind.MODEL for port in pipeline.uploads),
+        "parameters": [
+            {
+                "name": name.upper(),
+                "step": step.name,
+                "default": pipeline.defaults.get(name, step.parameters.model_fields[name].get_default()),
+                "description": step.parameters.model_fields[name].description or "",
+                "schema": step.parameters.model_json_schema()["properties"][name],
+            }
+            for name, step in pipeline.fields()
+        ],
+    }

@@ -1,0 +1,103 @@
+"""Has jobs examined before they run, by processes of their own (`inzitu.run.examine`).
+
+What learns is loaded there and not here; time and memory are bounded; a fault comes back as the fault that it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from inzitu import errors, pipelines
+from inzitu.errors import BusyFault, Fault, ServiceFault
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from inzitu.jobs.job import Job
+    from inzitu.manifest import Manifest
+
+AT_ONCE = 2
+"""Examinations that run beside each other."""
+PATIENCE = 20.0
+"""Longest wait for one of them to end [s]."""
+
+
+class Examiner:
+    """Examines the jobs of a deployment."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._room = threading.BoundedSemaphore(AT_ONCE)
+        self._networks: dict[str, Mapping[str, Any]] = {}
+
+    def __call__(self, job: Job, *, whole: bool) -> Mapping[str, Any] | None:
+        """Return what a job will find and take, or of that its network alone; None if it has none.
+
+        Raises
+        ------
+        Fault
+            The job cannot run.
+        BusyFault
+            Too many jobs are being examined, or this one takes too long.
+        """
+        if whole:
+            return self._asked(job)
+        roles = [upload.name for upload in job.uploads]
+        request = pipelines.check(job.parameters, roles, chains=self._manifest.pipelines)
+        train, cut = request.parameters.get("train"), request.parameters.get("cut")
+        if train is None and request.model is None:
+            return None
+        if train is None or "network" in roles:
+            return self._asked(job, "network")
+        # A network of the house takes the same in every job.
+        key = f"{train} {cut}"
+        if key not in self._networks:
+            self._networks[key] = self._asked(job, "network")
+        return self._networks[key]
+
+    def _asked(self, job: Job, *only: str) -> Mapping[str, Any]:
+        if not self._room.acquire(timeout=PATIENCE):
+            raise BusyFault("Other jobs are being examined; ask again in a few seconds.")
+        try:
+            return _answer(self._output([sys.executable, "-m", "inzitu.run.examine", "-", job.id, *only]))
+        finally:
+            self._room.release()
+
+    def _output(self, command: list[str]) -> bytes:
+        # A session of its own makes a process group that can be killed whole.
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        seconds = self._manifest.limits.examination_seconds
+        try:
+            output, _ = process.communicate(self._manifest.model_dump_json().encode(), timeout=seconds)
+        except subprocess.TimeoutExpired as error:
+            raise BusyFault(
+                f"The examination of the job took longer than {seconds:g} s, the limit of this deployment. Ask again "
+                "when the service is less busy, or with shorter lists."
+            ) from error
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+        return output
+
+
+def _answer(output: bytes) -> Mapping[str, Any]:
+    """Return what a process found, or raise what it raised."""
+    try:
+        answer: dict[str, Any] = json.loads(output)
+    except ValueError as error:
+        raise ServiceFault(
+            "The examination of the job ended without an answer; the operator's log says more. If memory ran out, a "
+            "smaller job may pass."
+        ) from error
+    if (fault := answer.get("fault")) is not None:
+        kind = getattr(errors, fault["kind"], ServiceFault)
+        raise kind(fault["message"]) if issubclass(kind, Fault) else ServiceFault(fault["message"])
+    found: Mapping[str, Any] = answer["estimate"]
+    return found
