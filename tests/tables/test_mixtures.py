@@ -70,6 +70,42 @@ def test_crps_is_the_integral_of_the_squared_difference_of_cdfs(
     assert mixtures.crps(*m, np.array([truth]))[0] == pytest.approx(pieces, abs=1e-9)
 
 
+@FEW
+@given(mixture(), st.floats(0.02, 6), st.floats(0.01, 0.99))
+def test_weights_that_sum_to_more_are_of_a_pdf_that_is_cut_off_at_zero(
+    m: tuple[np.ndarray, np.ndarray, np.ndarray], z: float, q: float
+) -> None:
+    # Components are kept near zero and wide, so that each leaves something above.
+    whole = (m[0], np.abs(m[1]) / 4, 0.2 + m[2])
+    above = 1 - float(distribution(whole, np.zeros(1))[0])
+    cut = (whole[0] / above, *whole[1:])
+    if above > 0.999:  # nothing to speak of is cut off
+        return
+
+    def cdf(x: np.ndarray) -> np.ndarray:
+        return np.maximum(distribution(whole, x) - 1 + above, 0) / above
+
+    at = np.array([z])
+    assert mixtures.pdf(*cut, at)[0] == pytest.approx(density(whole, z) / above, rel=1e-9)
+    assert mixtures.pdf(*cut, -at)[0] == mixtures.cdf(*cut, -at)[0] == 0
+    assert mixtures.cdf(*cut, at)[0] == pytest.approx(float(cdf(at)[0]), abs=1e-12)
+    assert mixtures.prob(*cut, -at, at)[0] == pytest.approx(float(cdf(at)[0]), abs=1e-12)
+    assert float(cdf(mixtures.quantile(*cut, np.array([q])))[0]) == pytest.approx(q, abs=1e-9)
+    x = np.linspace(0, 25, 200_001)
+    difference = (cdf(x) - (x >= z)) ** 2
+    assert mixtures.crps(*cut, at)[0] == pytest.approx(np.trapezoid(difference, x), abs=3e-4)
+    assert mixtures.crps(*cut, np.array([-0.3]))[0] == pytest.approx(0.3 + np.trapezoid((cdf(x) - 1) ** 2, x), abs=3e-4)
+
+
+def test_the_bins_of_many_rows_are_scored_within_bounds() -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.dirichlet(np.ones(180), 300)
+    means = np.tile((np.arange(180) + 0.5) / 450, (300, 1))
+    found = mixtures.crps(weights, means, np.full((300, 180), 1 / 900), np.full(300, 0.2))
+    one = mixtures.crps(weights[-1:], means[-1:], np.full((1, 180), 1 / 900), np.array([0.2]))
+    assert found[-1] == pytest.approx(one[0], rel=1e-12)
+
+
 def test_an_interval_far_out_keeps_its_digits() -> None:
     one = (np.ones((1, 1)), np.zeros((1, 1)), np.ones((1, 1)))
     found = mixtures.prob(*one, np.array([20.0]), np.array([21.0]))[0]

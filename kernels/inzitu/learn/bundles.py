@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,11 @@ from safetensors.numpy import save as save_tensors
 
 from inzitu.learn import heads
 from inzitu.learn.bins import Histogram
+from inzitu.learn.calibration import Calibration
 from inzitu.learn.card import card
 from inzitu.learn.mixture import Mixture
-from inzitu.learn.predict import check_shape, in_blocks, predictor, stacked
+from inzitu.learn.predict import check_shape, in_blocks, predictor
+from inzitu.learn.scalars import stacked
 from inzitu.learn.trained import Trained
 
 FORMAT = 1
@@ -107,6 +110,22 @@ class Bundle:
         return int(head["k"]) * int(self.json["members"]) if head["head"] == "mixture" else int(head["num_bins"])
 
     @property
+    def head(self) -> str:
+        """The head, as users write it."""
+        return str(self.json["recipe"]["head"])
+
+    @property
+    def masked(self) -> bool:
+        """Whether it is told which bands an image lacks."""
+        return bool(self.json["recipe"]["masked"])
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What was learned on held-out rows, if the model was calibrated."""
+        stored = self.json.get("calibration")
+        return None if stored is None else Calibration.from_json(stored)
+
+    @property
     def scalars(self) -> tuple[str, ...]:
         """Names of the numbers that come with each image."""
         return tuple(self.json["recipe"]["scalars"])
@@ -140,8 +159,15 @@ class Bundle:
     def predict(
         self, images: Float[np.ndarray, "n y x band"], scalars: Mapping[str, np.ndarray] | None = None
     ) -> Mixture | Histogram:
-        """Predict the PDF of each image, averaged over the 8 symmetries."""
-        found = self.arrays(images, scalars)
+        """Predict the PDF of each image, averaged over the 8 symmetries, at the temperature of the calibration."""
+        return self.distribution(self.arrays(images, scalars))
+
+    def distribution(self, found: Mapping[str, np.ndarray]) -> Mixture | Histogram:
+        """Give the PDFs of what `arrays` gave."""
+        predicted = self._uncalibrated(found)
+        return predicted if self.calibration is None else self.calibration.apply(predicted)
+
+    def _uncalibrated(self, found: Mapping[str, np.ndarray]) -> Mixture | Histogram:
         match heads.from_json(self.json["head"]):
             case heads.BinsHead(max_val=max_val):
                 return Histogram(found["probabilities"], max_val)
@@ -153,6 +179,27 @@ class Bundle:
     ) -> Float[np.ndarray, " n"]:
         """Say how strange each image is to the model, by its colours: near 1 stranger than nearly all training rows."""
         return self.arrays(images, scalars)["ood"]
+
+
+def calibrated(model: Path, folder: Path, calibration: Calibration, *, rows: int) -> None:
+    """Derive a calibrated model from another, which stays.
+
+    Parameters
+    ----------
+    model
+        The bundle to start from.
+    folder
+        Where to.
+    calibration
+        What was learned.
+    rows
+        On so many held-out rows.
+    """
+    about = json.loads(_read(model / "model.json"))
+    about |= {"calibration": calibration.json(), "calibrated_on": rows, "derived_from": about["digests"]}
+    shutil.copytree(model, folder)
+    (folder / "model.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    (folder / "card.md").write_text(card(about), encoding="utf-8")
 
 
 def load(folder: Path) -> Bundle:
@@ -219,17 +266,26 @@ def _about(trained: Trained) -> dict[str, Any]:
     recipe = trained.recipe
     return {
         "format": FORMAT,
-        "network": recipe.network,
+        "network": _shown(recipe.network),
         "head": recipe.parsed_head().json(),
         "members": recipe.members,
         "input_shape": list(trained.input_shape),
         "normalisation": trained.normalisation.json(),
+        "scalars": asdict(trained.scalars),
         "z_range": list(trained.z_range),
         "rows": dict(trained.rows),
         "split_digest": trained.split_digest,
         "validation_crps": trained.validation_crps,
-        "recipe": recipe.json(),
+        "recipe": recipe.json() | {"network": _shown(recipe.network)},
         "history": [dict(entry) for entry in trained.history],
         "test_time_average": "the 8 symmetries, mean of the raw outputs",
         "versions": {name: version(name) for name in ("inzitu", "jax", "jaxlib", "flax", "optax", "numpy")},
     }
+
+
+def _shown(network: str | Mapping[str, Any]) -> Any:
+    """Give a network's name or declaration; of a shipped one, whose program the predictor holds, the digest."""
+    if isinstance(network, str) or "layers" in network:
+        return network
+    content = json.dumps(dict(network), sort_keys=True).encode()
+    return {"format": network["format"], "sha256": hashlib.sha256(content).hexdigest()}

@@ -88,7 +88,11 @@ class Calibration:
 
     def quantile(self, predicted: Mixture | Histogram, q: Any) -> Any:
         """Give the redshift below which a share q of the calibrated probability lies."""
-        return self.apply(predicted).quantile(_bent(q, np.array(self.levels), np.array(self.knots)))
+        return self.apply(predicted).quantile(self.level(q))
+
+    def level(self, q: Any) -> Any:
+        """Give the share of the probability at this temperature below which a share q of the calibrated one lies."""
+        return _bent(q, np.array(self.levels), np.array(self.knots))
 
     def json(self) -> dict[str, Any]:
         """Describe the calibration for a model bundle."""

@@ -24,6 +24,8 @@ asinh(flux / ({softening:g} sigma)), with sigma the noise of its band in the tra
 CRPS of the validation rows: {crps:.4f} (they chose when to stop, so new sources do slightly worse; before the average
 over the orientations).
 
+{calibration}
+
 ## How it was made
 Loss: CRPS + {nll_weight:g} NLL. AdamW, learning rate {learning_rate:g}, batches of {batch_size}, {epochs} epochs, seed
 {seed}. All numbers are in `model.json`, parameters in `model.safetensors`, the program in `predictor.stablehlo`
@@ -34,7 +36,7 @@ Loss: CRPS + {nll_weight:g} NLL. AdamW, learning rate {learning_rate:g}, batches
 def card(about: Mapping[str, Any]) -> str:
     """Write the card of what ``model.json`` holds."""
     recipe, rows = about["recipe"], about["rows"]
-    network = about["network"] if isinstance(about["network"], str) else "a declared network"
+    network = _named(about["network"])
     return _CARD.format(
         network=network,
         head=recipe["head"],
@@ -53,5 +55,22 @@ def card(about: Mapping[str, Any]) -> str:
         softening=about["normalisation"]["softening"],
         sigmas=", ".join(f"{sigma:.3g}" for sigma in about["normalisation"]["sigmas"]),
         crps=about["validation_crps"],
+        calibration=_calibrated(about),
         **{name: recipe[name] for name in ("nll_weight", "learning_rate", "batch_size", "epochs", "seed")},
+    )
+
+
+def _named(network: Any) -> str:
+    if isinstance(network, str):
+        return network
+    return "a declared network" if "layers" in network else "a shipped network"
+
+
+def _calibrated(about: Mapping[str, Any]) -> str:
+    if "calibration" not in about:
+        return "Not calibrated."
+    temperature, rows = about["calibration"]["temperature"], about["calibrated_on"]
+    bent = len(about["calibration"]["knots"]) > 2
+    return f"Calibrated on {rows} held-out rows: temperature {temperature:.3f}" + (
+        ", and a map of the PIT, which moves median and quantiles." if bent else "."
     )

@@ -8,6 +8,7 @@ bits. The networks of an ensemble are pooled linearly: m networks of k component
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,10 +21,12 @@ from jaxtyping import Array, Float
 
 from inzitu.learn import networks
 from inzitu.learn.bins import Histogram
+from inzitu.learn.calibration import Calibration
 from inzitu.learn.heads import parse_head
 from inzitu.learn.images import SYMMETRIES, present, symmetry
 from inzitu.learn.mixture import Mixture
 from inzitu.learn.ood import colours
+from inzitu.learn.scalars import stacked
 from inzitu.learn.trained import Trained
 
 BLOCK = 128
@@ -50,7 +53,7 @@ def predictor(trained: Trained, *, average: bool = True) -> Callable[[Any, Array
     graph, head = nnx.split(abstract)[0], recipe.parsed_head()
 
     def predict(parameters: Any, images: Array, scalars: Array) -> Outputs:
-        normalised = trained.normalisation.apply(images)
+        normalised, scalars = trained.normalisation.apply(images), trained.scalars.apply(scalars)
         seen = colours(jnp.nan_to_num(images), jnp.asarray(trained.normalisation.sigmas))
         if recipe.masked:
             scalars = jnp.concatenate([scalars, present(images)], axis=-1)
@@ -74,8 +77,14 @@ def pooled(members: Mixture | Histogram) -> Mixture | Histogram:
     if isinstance(members, Histogram):
         return Histogram(jnp.mean(members.probabilities, axis=0), members.max_val)
     count = members.weights.shape[0]
+    shares = members.weights / count
+    if math.isfinite(members.lower):
+        # The pool is of PDFs that were each cut off and renormalised.
+        above = jax.scipy.special.ndtr((members.means - members.lower) / members.sigmas)
+        shares = shares / jnp.sum(members.weights * above, axis=-1, keepdims=True)
+        shares = shares / jnp.sum(shares, axis=(0, -1), keepdims=True)
     weights, means, sigmas = (
-        jnp.concatenate(list(array), axis=-1) for array in (members.weights / count, members.means, members.sigmas)
+        jnp.concatenate(list(array), axis=-1) for array in (shares, members.means, members.sigmas)
     )
     return Mixture(weights, means, sigmas, members.lower)
 
@@ -138,30 +147,25 @@ def in_blocks(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def stacked(
-    names: tuple[str, ...], scalars: Mapping[str, Float[np.ndarray, " n"]], rows: int
-) -> Float[np.ndarray, "n s"]:
-    """Put scalars side by side in the order of their names."""
-    if missing := [name for name in names if name not in scalars]:
-        raise networks.NetworkError(
-            f"the network takes the scalar {missing[0]!r}; given are {sorted(scalars) or 'none'}"
-        )
-    if not names:
-        return np.zeros((rows, 0))
-    return np.stack([np.asarray(scalars[name], np.float64) for name in names], axis=1)
-
-
 def check_shape(images: Float[np.ndarray, "n y x band"], shape: tuple[int, ...]) -> None:
     """Refuse images that are not what the network was trained on."""
     if images.shape[1:] != shape:
         raise networks.NetworkError(f"the images are {images.shape[1:]} (y, x, band), the model was trained on {shape}")
 
 
-def estimates(mixture: Mixture | Histogram) -> dict[str, Float[np.ndarray, " n"]]:
-    """Give the point estimates and quantiles of PDFs, in float64, under the names of the published columns."""
-    exact = jax.tree.map(lambda array: np.asarray(array, np.float64), mixture)
-    found = {"z_mean": exact.mean(), "z_median": exact.median(), "z_mode": exact.mode(), "z_sigma": exact.std()}
-    return found | {name: exact.quantile(np.float64(q)) for name, q in QUANTILES.items()}
+def estimates(
+    predicted: Mixture | Histogram, calibration: Calibration | None = None
+) -> dict[str, Float[np.ndarray, " n"]]:
+    """Give the point estimates and quantiles of PDFs, in float64, under the names of the published columns.
+
+    The PDFs are at their temperature already; the map of the PIT, which bends a CDF, moves median and quantiles.
+    """
+    exact = jax.tree.map(lambda array: np.asarray(array, np.float64), predicted)
+    levels = {"z_median": 0.5, **QUANTILES}
+    if calibration is not None:
+        levels = {name: float(calibration.level(q)) for name, q in levels.items()}
+    quantiles = {name: exact.quantile(np.float64(q)) for name, q in levels.items()}
+    return {"z_mean": exact.mean(), "z_mode": exact.mode(), "z_sigma": exact.std(), **quantiles}
 
 
 def _mean(values: Float[Array, "s ..."]) -> Float[Array, ...]:

@@ -25,6 +25,7 @@ from inzitu.learn.diagnosis import TrainingError, explained
 from inzitu.learn.images import Normalisation, present
 from inzitu.learn.ood import MOST_REFERENCES, OodModel, colours
 from inzitu.learn.recipe import Recipe
+from inzitu.learn.scalars import ScalarScale, stacked
 from inzitu.learn.split import Part
 from inzitu.learn.step import MOST_STEPS, Program, State, everywhere
 from inzitu.learn.trained import Trained
@@ -103,7 +104,9 @@ def train(
     rows = {part: np.flatnonzero(split == part) for part in Part}
     recipe = recipe.settled(len(rows[Part.TRAIN]))
     assert recipe.softening is not None
-    columns = _columns(recipe, scalars or {}, images)
+    given = stacked(recipe.scalars, scalars or {}, len(images))
+    scale = ScalarScale.measure(given[rows[Part.TRAIN]])
+    columns = _columns(scale.apply(given), images, masked=recipe.masked)
     normalisation = Normalisation.measure(images[rows[Part.TRAIN]], softening=recipe.softening)
     training, held = (
         Dataset.place(images[here], labels[here], columns[here], normalisation)
@@ -118,6 +121,7 @@ def train(
         recipe=recipe,
         input_shape=images.shape[1:],
         normalisation=normalisation,
+        scalars=scale,
         parameters=jax.tree.map(np.asarray, state.best),
         z_range=(float(labels[rows[Part.TRAIN]].min()), float(labels[rows[Part.TRAIN]].max())),
         rows={part.name.lower(): len(rows[part]) for part in Part},
@@ -217,12 +221,10 @@ def _begun(
     return program, program.begin(parameters)
 
 
-def _columns(recipe: Recipe, scalars: Mapping[str, np.ndarray], images: np.ndarray) -> np.ndarray:
-    if missing := [name for name in recipe.scalars if name not in scalars]:
-        raise TrainingError(f"the recipe takes the scalar {missing[0]!r}; given are {sorted(scalars) or 'none'}")
-    columns = [np.reshape(scalars[name], (-1, 1)) for name in recipe.scalars]
-    there = np.asarray(present(images)) if recipe.masked else np.zeros((len(images), 0))
-    return np.concatenate([*columns, there], axis=1)
+def _columns(scalars: jax.Array, images: np.ndarray, *, masked: bool) -> np.ndarray:
+    """Give what comes with an image: its scalars and, if asked for, which bands are there."""
+    there = np.asarray(present(images)) if masked else np.zeros((len(images), 0))
+    return np.concatenate([np.asarray(scalars), there], axis=1)
 
 
 def _opened(folder: Path | None, identity: str) -> Checkpoints | None:

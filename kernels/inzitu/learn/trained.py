@@ -9,6 +9,7 @@ from typing import Any
 from inzitu.learn.images import Normalisation
 from inzitu.learn.ood import OodModel
 from inzitu.learn.recipe import Recipe
+from inzitu.learn.scalars import ScalarScale
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,6 +24,8 @@ class Trained:
         Rows, columns and bands of an image.
     normalisation
         Scale of each band.
+    scalars
+        Centre and width of each number that comes with an image.
     parameters
         The networks' parameters, stacked: the member is the first axis of every array.
     z_range
@@ -42,6 +45,7 @@ class Trained:
     recipe: Recipe
     input_shape: tuple[int, int, int]
     normalisation: Normalisation
+    scalars: ScalarScale
     parameters: Any
     z_range: tuple[float, float]
     rows: Mapping[str, int]

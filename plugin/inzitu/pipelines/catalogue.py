@@ -6,10 +6,11 @@ manifest chains steps into further pipelines under ``pipelines:``.
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self, override
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from inzitu.errors import ManifestFault
 from inzitu.pipelines.declaration import Kind, Parameters, Pipeline, Port, Step
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
 
 MOST_HELD_OUT = 0.8
 
+_HEAD = re.compile(r"mixture\((?P<k>\d{1,3})(, ?truncated)?\)|bins\((?P<bins>\d{1,4}), ?[0-9.]{1,9}\)")
+MOST_COMPONENTS, MOST_BINS = 64, 256
+
+
+def _between_commas(value: object) -> object:
+    return tuple(filter(None, (name.strip() for name in value.split(",")))) if isinstance(value, str) else value
+
+
+type Names = Annotated[tuple[str, ...], BeforeValidator(_between_commas)]
 type Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
@@ -64,7 +74,15 @@ class TrainParameters(Parameters):
         "dcmdn-a",
         description="Architecture: dcmdn-a, dcmdn-b, pasquet (64 x 64 pixels, 5 bands), inzitu, or own, as uploaded.",
     )
-    head: str = Field("mixture(5)", description="What the network predicts: mixture(k), k Gaussians.")
+    head: str = Field(
+        "mixture(5)",
+        description="What is predicted: mixture(k), k Gaussians; mixture(k, truncated), which end at z = 0; "
+        "bins(num_bins, max_val), a histogram.",
+    )
+    scalars: Names = Field(
+        (), description="Numbers to see beside a stamp: catalogue magnitudes (mag_r) or columns of the lists (ebv)."
+    )
+    masked: bool = Field(False, description="Use sources that lack some bands, and tell the network which.")
     epochs: int | None = Field(
         None, ge=1, le=100_000, description="Passes over the training rows; empty: as the size asks."
     )
@@ -77,10 +95,14 @@ class TrainParameters(Parameters):
 
     @field_validator("head")
     @classmethod
-    def _head_is_a_mixture(cls, head: str) -> str:
-        count = head.removeprefix("mixture(").removesuffix(")")
-        if head != f"mixture({count})" or not count.isdecimal() or not 1 <= int(count) <= 64:
-            raise ValueError("a published table holds mixtures: write mixture(k) with k from 1 to 64")
+    def _head_fits_a_table(cls, head: str) -> str:
+        found = _HEAD.fullmatch(head)
+        most = MOST_COMPONENTS if found and found["k"] else MOST_BINS
+        if found is None or not 1 <= int(found["k"] or found["bins"]) <= most:
+            raise ValueError(
+                f"write mixture(k) or mixture(k, truncated) with k from 1 to {MOST_COMPONENTS}, or bins(num_bins, "
+                f"max_val) with up to {MOST_BINS} bins"
+            )
         return head
 
     @model_validator(mode="after")
@@ -92,6 +114,22 @@ class TrainParameters(Parameters):
                 f"leave {1 - MOST_HELD_OUT:g} to train on"
             )
         return self
+
+
+class CalibrateParameters(Parameters):
+    """How the model is corrected on the held-out rows."""
+
+    calibration: Literal["none", "temperature", "pit"] = Field(
+        "none",
+        description="Derive a calibrated model: temperature widens or narrows all PDFs, "
+        "pit bends median and quantiles besides.",
+    )
+
+    @property
+    @override
+    def idle(self) -> bool:
+        """Whether the model stays as it is."""
+        return self.calibration == "none"
 
 
 class PredictParameters(Parameters):
@@ -145,16 +183,25 @@ TRAIN = Step(
     name="train",
     title="Train a network on the stamps of the sources with redshift",
     parameters=TrainParameters,
-    takes=(_SELECTION, _CUTOUTS, _NETWORK),
+    takes=(_SELECTION, _CUTOUTS, _NETWORK, _optional(_TRAINING)),
     makes=(_SPLIT, _MODEL),
     activity=ActivityKind.RECONSTRUCTION,
     function="inzitu.run.train:train",
+)
+CALIBRATE = Step(
+    name="calibrate",
+    title="Derive a model whose PDFs mean what they say from one that was trained",
+    parameters=CalibrateParameters,
+    takes=(_SELECTION, _CUTOUTS, _SPLIT, _MODEL, _optional(_TRAINING)),
+    makes=(_MODEL,),
+    activity=ActivityKind.CALIBRATION,
+    function="inzitu.run.calibrate:calibrate",
 )
 PREDICT = Step(
     name="predict",
     title="Predict the redshift PDFs of the targets and of the held-out sources",
     parameters=PredictParameters,
-    takes=(_SELECTION, _CUTOUTS, _MODEL, _optional(_SPLIT)),
+    takes=(_SELECTION, _CUTOUTS, _MODEL, _optional(_SPLIT), _optional(_TRAINING), _optional(_TARGETS)),
     makes=(_PREDICTIONS, _optional(_VALIDATION)),
     activity=ActivityKind.ANALYSIS,
     function="inzitu.run.predict:predict",
@@ -178,18 +225,18 @@ DRAW = Step(
     function="inzitu.run.draw:draw",
 )
 
-SHIPPED_STEPS = (SELECT, CUT, TRAIN, PREDICT, EVALUATE, DRAW)
+SHIPPED_STEPS = (SELECT, CUT, TRAIN, CALIBRATE, PREDICT, EVALUATE, DRAW)
 SHIPPED_PIPELINES = (
     Pipeline(
         name="train-predict",
         title="Train on sources with redshift, predict the others",
-        steps=(SELECT, CUT, TRAIN, PREDICT, EVALUATE, DRAW),
+        steps=(SELECT, CUT, TRAIN, CALIBRATE, PREDICT, EVALUATE, DRAW),
         uploads=(_TRAINING, _TARGETS, _NETWORK),
     ),
     Pipeline(
         name="train-test-single",
         title="Train on one part of the sources with redshift, test on another",
-        steps=(SELECT, CUT, TRAIN, PREDICT, EVALUATE, DRAW),
+        steps=(SELECT, CUT, TRAIN, CALIBRATE, PREDICT, EVALUATE, DRAW),
         uploads=(_TRAINING, _NETWORK),
         defaults={"test_fraction": "0.2"},
     ),

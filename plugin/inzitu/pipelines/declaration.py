@@ -40,6 +40,11 @@ class Parameters(BaseModel):
         """Whether these parameters ask for nothing, so that the step is left out."""
         return False
 
+    @property
+    def idle(self) -> bool:
+        """Whether these parameters ask for nothing, so that the step is left out."""
+        return False
+
 
 @dataclass(frozen=True, slots=True)
 class Port:

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inzitu.learn.scores import pit_mixture
 from inzitu.run.pictures import draw_pdfs, draw_pit, draw_redshifts
-from inzitu.run.truth import with_truth
+from inzitu.run.truth import Compared
 from inzitu.run.work import Outcome
 
 if TYPE_CHECKING:
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
 
 def draw(parameters: DrawParameters, inputs: Mapping[str, Path], work: Work) -> Outcome:
     """Draw the PDFs of some predicted rows; redshifts and calibration of the rows whose redshift is known."""
-    predicted = with_truth(inputs["predictions"], inputs["selection"])
+    compared = Compared.read(inputs["predictions"], inputs["selection"])
+    predicted = compared.rows
     made: dict[str, Path] = {}
     if len(predicted):
         # Evenly over the predicted redshifts, so that the grid shows the whole range.
@@ -36,10 +36,14 @@ def draw(parameters: DrawParameters, inputs: Mapping[str, Path], work: Work) -> 
             z_predicted=predicted["z_median"][shown],
             z_true=predicted["z"][shown],
         )
-    known, caption = predicted[np.isfinite(predicted["z"])], "targets with known redshift"
-    if not len(known) and "validation" in inputs:
-        known, caption = with_truth(inputs["validation"], inputs["selection"]), "held-out training sources (validation)"
-    if len(known):
+    blind, caption = compared.known, "targets with known redshift"
+    if not len(blind) and "validation" in inputs:
+        blind, caption = (
+            Compared.read(inputs["validation"], inputs["selection"]),
+            "held-out training sources (validation)",
+        )
+    if len(blind):
+        known = blind.rows
         caption = f"{len(known)} {caption}"
         made["redshifts"] = draw_redshifts(
             work.folder / "redshifts.png",
@@ -49,6 +53,6 @@ def draw(parameters: DrawParameters, inputs: Mapping[str, Path], work: Work) -> 
             z_high=known["z_q84"],
             caption=caption,
         )
-        pit = np.asarray(pit_mixture(known["weights"], known["means"], known["sigmas"], known["z"]))
+        pit = np.asarray(blind.pdfs.cdf(known["z"]))
         made["pit"] = draw_pit(work.folder / "pit.png", pit=pit, caption=caption)
     return Outcome(made=made)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inzitu.learn import evaluation
-from inzitu.learn.mixture import Mixture
-from inzitu.run.truth import with_truth
+from inzitu.run.truth import Compared
 from inzitu.run.work import Outcome
 
 if TYPE_CHECKING:
@@ -34,25 +33,24 @@ def evaluate(parameters: EvaluateParameters, inputs: Mapping[str, Path], work: W
     for name, role in SETS.items():
         if role not in inputs:
             continue
-        rows = with_truth(inputs[role], inputs["selection"])
-        rows = rows[np.isfinite(rows["z"])]
-        found[name] = {"rows": len(rows), "scores": _scores(rows, parameters) if len(rows) >= FEWEST else []}
+        known = Compared.read(inputs[role], inputs["selection"]).known
+        found[name] = {"rows": len(known), "scores": _scores(known, parameters) if len(known) >= FEWEST else []}
         if found[name]["scores"]:
             crps = found[name]["scores"][0]["scores"]["crps"]
             work.log(
-                f"CRPS of {len(rows):,} {name} rows: {crps['value']:.4f} ({crps['low']:.4f} to {crps['high']:.4f})"
+                f"CRPS of {len(known):,} {name} rows: {crps['value']:.4f} ({crps['low']:.4f} to {crps['high']:.4f})"
             )
     path = work.folder / "scores.json"
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return Outcome(made={"scores": path})
 
 
-def _scores(rows: np.ndarray, parameters: EvaluateParameters) -> list[dict[str, Any]]:
-    mixture = Mixture(rows["weights"], rows["means"], rows["sigmas"])
+def _scores(known: Compared, parameters: EvaluateParameters) -> list[dict[str, Any]]:
+    rows = known.rows
     thirds = np.quantile(rows["z"], [0, 1 / 3, 2 / 3, 1])
     thirds[-1] = np.nextafter(thirds[-1], np.inf)  # a slice leaves out its upper end
     summaries = evaluation.evaluate(
-        evaluation.score_rows(mixture, rows["z"], z_phot=rows["z_median"]),
+        evaluation.score_rows(known.pdfs, rows["z"], z_phot=rows["z_median"]),
         rng=np.random.default_rng(parameters.seed),
         by={"z": (rows["z"], thirds.tolist())},
         resamples=parameters.bootstrap,

@@ -30,7 +30,7 @@ COPIES = 6
 """Numbers that a training keeps for each parameter: itself, its mean, the best mean, two moments, the gradient."""
 # JAX leaves it without types.
 _ABSTRACT: Any = jax.ShapeDtypeStruct
-_SAME = ("head", "epochs", "batch_size", "learning_rate", "members", "seed")
+_SAME = ("head", "scalars", "masked", "epochs", "batch_size", "learning_rate", "members", "seed")
 
 
 @dataclass(frozen=True, slots=True)

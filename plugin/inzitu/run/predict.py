@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from inzitu.learn import bundles
+from inzitu.learn import bundles, published
 from inzitu.learn.predict import estimates
 from inzitu.run.predictions import predictions_table
-from inzitu.run.stamps import StampSet
+from inzitu.run.scalars import scalars_of
+from inzitu.run.stamps import PREDICTED, StampSet
 from inzitu.run.work import Outcome
 
 if TYPE_CHECKING:
@@ -37,13 +38,13 @@ class _Predictor:
     model: Path
     inputs: tuple[tuple[str, Path], ...]
 
-    def block(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the mixture, its point estimates and the out-of-domain score of some stamps [n]."""
-        images = _stamps(self.inputs).images(index)
+    def block(self, rows: tuple[np.ndarray, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Return the columns of some stamps [n] with their scalars: PDFs, point estimates, out-of-domain score."""
+        index, scalars = rows
         bundle = _bundle(self.model)
-        mixture = bundle.predict(images)
-        columns = {name: np.asarray(getattr(mixture, name)) for name in ("weights", "means", "sigmas")}
-        return columns | {"ood": np.asarray(bundle.ood(images))} | dict(estimates(mixture))
+        found = bundle.arrays(_stamps(self.inputs).images(index), scalars)
+        pdfs = bundle.distribution(found)
+        return published.columns(pdfs) | {"ood": found["ood"]} | estimates(pdfs, bundle.calibration)
 
 
 @lru_cache(maxsize=2)
@@ -61,27 +62,36 @@ def predict(_: PredictParameters, inputs: Mapping[str, Path], work: Work) -> Out
     stamps = StampSet.open(inputs)
     bundle = _bundle(inputs["model"])
     bundle.check(bands=stamps.description["bands"], scale=stamps.description["scale"], size=stamps.description["size"])
+    scalars = scalars_of(bundle.scalars, stamps, inputs)
+    status, flags = stamps.readiness(masked=bundle.masked, scalars=scalars)
     predictor = _Predictor(inputs["model"], tuple((role, inputs[role]) for role in ("selection", "cutouts")))
     held = _held_out(inputs, stamps)
-    asked, validation = held["targets"] if len(held["targets"]) else held["test"], held["validation"]
+    asked = {"predictions": held["targets"] if len(held["targets"]) else held["test"], "validation": held["validation"]}
+    total, done = sum(map(len, asked.values())), 0
     made = {}
-    total = len(asked) + len(validation)
-    done = 0
-    for role, rows in (("predictions", asked), ("validation", validation)):
+    for role, rows in asked.items():
         if role == "validation" and not len(rows):
             continue
-        index = np.flatnonzero(np.isin(stamps.column("row"), rows) & stamps.usable)
+        index = np.flatnonzero(np.isin(stamps.column("row"), rows) & np.isin(status.astype(str), PREDICTED))
         blocks = [index[i : i + ROWS_A_BLOCK] for i in range(0, len(index), ROWS_A_BLOCK)]
+        given = [(block, {name: values[block] for name, values in scalars.items()}) for block in blocks]
         parts: dict[int, dict[str, np.ndarray]] = {}
-        for position, part in work.engine.map(predictor.block, blocks):
+        for position, part in work.engine.map(predictor.block, given):
             parts[position] = part
             done += len(blocks[position])
             work.progress(done, total)
-        made[role] = work.folder / f"{role}.parquet"
         columns = {name: np.concatenate([parts[i][name] for i in range(len(blocks))]) for name in parts.get(0, {})}
         table = predictions_table(
-            stamps, rows, index, columns, components=bundle.components, model=work.identities["model"]
+            stamps,
+            rows,
+            index,
+            columns,
+            readiness=(status, flags),
+            components=bundle.components,
+            head=bundle.head,
+            model=work.identities["model"],
         )
+        made[role] = work.folder / f"{role}.parquet"
         pq.write_table(table, made[role], row_group_size=100_000, compression="zstd")
     return Outcome(made=made, account={"predicted": done})
 

@@ -40,7 +40,7 @@ def schema(components: int) -> pa.Schema:
             _field("z_q16", number, f"stat.value;{phot}", quantile.format("16")),
             _field("z_q84", number, f"stat.value;{phot}", quantile.format("84")),
             _field("z_q975", number, f"stat.value;{phot}", quantile.format("97.5")),
-            _field("weights", vector, "stat.weight", "Weights of the PDF's Gaussian components; their sum is 1"),
+            _field("weights", vector, "stat.weight", "Weights of the PDF's Gaussian components; their sum is 1, more of a PDF that ends at z = 0"),
             _field("means", vector, f"{phot};stat.mean", "Means of the PDF's Gaussian components"),
             _field("sigmas", vector, f"stat.stdev;{phot}", "Standard deviations of the PDF's Gaussian components"),
             _field(
@@ -59,7 +59,9 @@ def predictions_table(
     index: np.ndarray,
     columns: Mapping[str, np.ndarray],
     *,
+    readiness: tuple[np.ndarray, np.ndarray],
     components: int,
+    head: str,
     model: str,
 ) -> pa.Table:
     """Return the table of some of the selection's rows, sorted by HEALPix cell.
@@ -74,8 +76,12 @@ def predictions_table(
         Which stamps [n] were predicted; all belong to `rows`.
     columns
         Mixture, estimates and out-of-domain score of the predicted stamps [n, ..].
+    readiness
+        Status and flags of each stamp.
     components
         Gaussians of the mixture.
+    head
+        What the network predicts: kept in the file, so that PDFs of bins can be had back exactly.
     model
         Identifier of the model.
     """
@@ -86,8 +92,8 @@ def predictions_table(
     for stamp, row in enumerate(stamps.column("row").tolist()):
         if row in place:
             i = place[row]
-            status[i] = stamps.column("cut_status")[stamp]
-            flags[i] = ",".join(filter(None, (flags[i], stamps.column("cut_flags")[stamp])))
+            status[i] = readiness[0][stamp]
+            flags[i] = ",".join(filter(None, (flags[i], readiness[1][stamp])))
     at = np.array([place[row] for row in stamps.column("row")[index].tolist()], dtype=np.int64)
     found = np.zeros(len(rows), dtype=bool)
     found[at] = True
@@ -100,7 +106,7 @@ def predictions_table(
     data["model_id"] = pa.array([model] * len(rows))
     data["_row"] = pa.array(rows)
     data["_healpix_29"] = selection["cell"]
-    declared = schema(components)
+    declared = schema(components).with_metadata({"head": head})
     table = pa.table([_plain(data[name]).cast(declared.field(name).type) for name in declared.names], schema=declared)
     return table.sort_by("_healpix_29")
 

@@ -84,6 +84,8 @@ class Runner:
         if request.model is not None:
             there["model"] = self.recorder.artefact(request.model)
         for step in request.pipeline.steps:
+            if request.parameters[step.name].idle:
+                continue
             there |= self._artefacts(step, request.parameters[step.name], there)
         return there
 

@@ -14,6 +14,11 @@ import pyarrow.parquet as pq
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+PARTIAL_BAND, INVALID_SCALAR = "partial-band", "invalid-scalar"
+TRAINED = ("ok", PARTIAL_BAND)
+PREDICTED = ("ok", "partial", PARTIAL_BAND)
+"""The statuses of stamps to learn from, and of those with a prediction."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StampSet:
@@ -54,16 +59,32 @@ class StampSet:
         """Return one column of `rows`."""
         return np.asarray(self.rows[name].to_numpy(zero_copy_only=False))
 
-    @property
-    def complete(self) -> np.ndarray:
-        """Which stamps have all their pixels in all bands."""
-        return np.asarray(self.column("cut_status") == "ok")
-
-    @property
-    def usable(self) -> np.ndarray:
-        """Which stamps have pixels in all bands, if not all of them."""
-        return np.isin(self.column("cut_status").astype(str), ("ok", "partial"))
-
     def images(self, index: np.ndarray) -> np.ndarray:
-        """Return stamps (n, y, x, band), with sky, zero, where a partial one has no pixel."""
-        return np.asarray(np.nan_to_num(self.pixels[index], copy=True, nan=0.0))
+        """Return stamps (n, y, x, band); a pixel that is not there is NaN, which networks see as sky."""
+        return np.asarray(self.pixels[index])
+
+    def readiness(self, *, masked: bool, scalars: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Return status and flags of each stamp [n] for a network.
+
+        Parameters
+        ----------
+        masked
+            Whether the network knows which bands of a stamp are there, and so can do without some.
+        scalars
+            The numbers that it takes beside a stamp [n].
+        """
+        status, flags = (self.column(name).astype(object) for name in ("cut_status", "cut_flags"))
+        if masked:
+            for stamp in np.flatnonzero(status == "blank"):
+                there = np.isfinite(self.pixels[stamp]).any(axis=(0, 1))
+                if there.any():
+                    missing = [
+                        f"no-{band}" for band, has in zip(self.description["bands"], there, strict=True) if not has
+                    ]
+                    status[stamp] = PARTIAL_BAND
+                    flags[stamp] = ",".join(filter(None, (flags[stamp], *missing)))
+        unknown = np.zeros(len(status), bool)
+        for values in scalars.values():
+            unknown |= ~np.isfinite(values)
+        status[unknown & np.isin(status.astype(str), PREDICTED)] = INVALID_SCALAR
+        return status, flags

@@ -1,0 +1,209 @@
+"""The steps train, calibrate, predict, evaluate and draw, on sources whose redshift is their colour."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy.special import ndtr
+
+from inzitu.errors import ParameterFault, TableFault
+from inzitu.learn import bundles
+from inzitu.learn.ship import ship
+from inzitu.pipelines.catalogue import (
+    CalibrateParameters,
+    DrawParameters,
+    EvaluateParameters,
+    PredictParameters,
+    TrainParameters,
+)
+from inzitu.run.calibrate import calibrate
+from inzitu.run.draw import draw
+from inzitu.run.evaluate import evaluate
+from inzitu.run.predict import predict
+from inzitu.run.train import train
+from inzitu.run.work import Work
+from run.stampset import NETWORK, write_cutouts, write_stamps, z_of
+
+QUICK: dict[str, Any] = {"network": "own", "epochs": 40, "learning_rate": 0.01, "validation_fraction": 0.3}
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[str, Path]:
+    (tmp_path / "network").write_text(NETWORK)
+    return {**write_stamps(tmp_path / "stamps"), "network": tmp_path / "network"}
+
+
+def trained(inputs: dict[str, Path], work: Work, **chosen: Any) -> dict[str, Path]:
+    """The inputs, and what a training adds to them."""
+    made = train(TrainParameters(**(QUICK | chosen)), inputs, work).made
+    return {**inputs, **made}
+
+
+def elsewhere(work: Work, name: str) -> Work:
+    """Give a second training folders of its own."""
+    folders = {part: getattr(work, part) / name for part in ("folder", "checkpoints")}
+    for folder in folders.values():
+        folder.mkdir()
+    return replace(work, **folders)
+
+
+def predicted(inputs: dict[str, Path], work: Work) -> dict[str, Path]:
+    made = predict(PredictParameters(), inputs, replace(work, identities={"model": "m" * 64})).made
+    return {**inputs, **made}
+
+
+def test_a_declared_network_learns_predicts_is_scored_and_drawn(inputs: dict[str, Path], work: Work) -> None:
+    found = predicted(trained(inputs, work), work)
+    rows = pq.read_table(found["predictions"]).sort_by("source_id").to_pydict()
+    assert rows["status"] == ["ok"] * 12
+    truth = z_of(72)[60:][np.argsort([f"s{row}" for row in range(60, 72)])]
+    assert np.abs(np.array(rows["z_median"]) - truth).mean() < 0.1
+    weights, means, sigmas = (np.array(rows[name]) for name in ("weights", "means", "sigmas"))
+    below = (weights * ndtr((np.array(rows["z_q16"])[:, None] - means) / sigmas)).sum(axis=1)
+    np.testing.assert_allclose(below, 0.16, atol=1e-4)
+    assert all(0 <= score <= 1 for score in rows["ood"])
+    scores = json.loads(evaluate(EvaluateParameters(bootstrap=10), found, work).made["scores"].read_text())
+    assert scores["targets"] == {"rows": 0, "scores": []}
+    assert scores["validation"]["scores"][0]["scores"]["crps"]["value"] < 0.15
+    pictures = draw(DrawParameters(examples=3), found, work).made
+    assert set(pictures) == {"pdfs", "redshifts", "pit"}
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures.values())
+
+
+def raw(parameters: Any, images: Any) -> Any:
+    return images.mean(axis=(1, 2)) @ parameters["matrix"] + parameters["bias"]
+
+
+def test_a_shipped_network_trains_and_the_bundle_predicts_without_it(inputs: dict[str, Path], work: Work) -> None:
+    def initial(key: Any) -> Any:
+        return {"matrix": jnp.zeros((2, 15)), "bias": jnp.zeros(15)}
+
+    ship(raw, initial, input_shape=(8, 8, 2)).write(inputs["network"])
+    found = predicted(trained(inputs, work, epochs=2), work)
+    inputs["network"].unlink()
+    about = bundles.load(found["model"]).json
+    assert about["network"].keys() == {"format", "sha256"}
+    assert pq.read_table(found["predictions"])["z_median"].null_count == 0
+    assert "a shipped network" in (found["model"] / "card.md").read_text()
+
+
+def test_bins_stand_in_the_table_as_a_mixture_and_are_had_back(inputs: dict[str, Path], work: Work) -> None:
+    found = predicted(trained(inputs, work, head="bins(40, 2.0)", epochs=2), work)
+    table = pq.read_table(found["predictions"])
+    weights, means = (np.array(table[name].to_pylist(), float) for name in ("weights", "means"))
+    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(means[0], (np.arange(40) + 0.5) * 0.05, rtol=1e-5)
+    edges = np.cumsum(weights, axis=1)
+    row = np.arange(12)
+    middle = np.array(table["z_median"], float)
+    inside = (middle / 0.05).astype(int)
+    below = edges[row, inside] - weights[row, inside] * (inside + 1 - middle / 0.05)
+    np.testing.assert_allclose(below, 0.5, atol=1e-4)
+    scores = json.loads(evaluate(EvaluateParameters(bootstrap=10), found, work).made["scores"].read_text())
+    assert scores["validation"]["scores"][0]["scores"]["crps"]["value"] < 0.4
+
+
+def test_scalars_come_from_catalogue_and_lists_and_rows_without_are_told(inputs: dict[str, Path], work: Work) -> None:
+    found = predicted(trained(inputs, work, scalars="mag_r, ebv", epochs=2), work)
+    assert pq.read_table(found["split"]).num_rows == 59
+    rows = {row["source_id"]: row for row in pq.read_table(found["predictions"]).to_pylist()}
+    assert {name for name, row in rows.items() if row["status"] == "invalid-scalar"} == {"s63"}
+    assert rows["s63"]["z_median"] is None
+    assert rows["s60"]["z_median"] is not None
+    assert bundles.load(found["model"]).scalars == ("mag_r", "ebv")
+
+
+def test_a_scalar_that_is_nowhere_or_the_redshift_is_refused(inputs: dict[str, Path], work: Work) -> None:
+    with pytest.raises(TableFault, match=r"SCALARS names psf, which is no column of the training list .*\(mag_r\)"):
+        trained(inputs, work, scalars="psf")
+    same = pq.read_table(inputs["selection"]).slice(0, 60)["z"]
+    training = pq.read_table(inputs["training"])
+    pq.write_table(training.set_column(3, "Z_TRUE", same), inputs["training"])
+    with pytest.raises(ParameterFault, match="SCALARS=z_true is the redshift itself"):
+        trained(inputs, work, scalars="z_true")
+
+
+def blank(inputs: dict[str, Path], band: int, rows: slice) -> None:
+    """Take a band away from some stamps."""
+    images = np.load(inputs["cutouts"] / "pixels.npy")
+    images[rows, ..., band] = np.nan
+    write_cutouts(inputs["cutouts"], images)
+
+
+def test_sources_that_lack_a_band_are_used_by_a_masked_network_alone(inputs: dict[str, Path], work: Work) -> None:
+    blank(inputs, 0, slice(50, 66))
+    found = predicted(trained(inputs, work, masked=True, epochs=2), work)
+    assert pq.read_table(found["split"]).num_rows == 60
+    rows = pq.read_table(found["predictions"]).to_pylist()
+    lacking = [row for row in rows if row["status"] == "partial-band"]
+    assert {row["source_id"] for row in lacking} == {f"s{row}" for row in range(60, 66)}
+    assert {row["flags"] for row in lacking} == {"no-g"}
+    assert all(row["z_median"] is not None for row in rows)
+    own = elsewhere(work, "unmasked")
+    found = predicted(trained(inputs, own, epochs=2), own)
+    assert pq.read_table(found["split"]).num_rows == 50
+    rows = pq.read_table(found["predictions"]).to_pylist()
+    assert [row["status"] for row in rows].count("blank") == 6
+
+
+def test_calibration_derives_a_model_and_leaves_the_old_one(inputs: dict[str, Path], work: Work) -> None:
+    found = trained(inputs, work, epochs=20, validation_fraction=0.5)
+    old = (found["model"] / "model.json").read_bytes()
+    kept = found["model"].rename(work.checkpoints / "old")
+    made = calibrate(CalibrateParameters(calibration="pit"), {**found, "model": kept}, work).made
+    assert (kept / "model.json").read_bytes() == old
+    before, after = bundles.load(kept), bundles.load(made["model"])
+    images = np.load(inputs["cutouts"] / "pixels.npy")[60:]
+    factor = after.json["calibration"]["temperature"]
+    widths = [bundle.predict(images).std() for bundle in (before, after)]
+    assert np.all((widths[1] > widths[0]) == (factor > 1))
+    assert "temperature" in (made["model"] / "card.md").read_text()
+    table = pq.read_table(predicted({**found, **made}, work)["predictions"])
+    weights, means, sigmas = (np.array(table[name].to_pylist(), float) for name in ("weights", "means", "sigmas"))
+    below = (weights * ndtr((np.array(table["z_median"], float)[:, None] - means) / sigmas)).sum(axis=1)
+    calibration = after.calibration
+    assert calibration is not None
+    np.testing.assert_allclose(np.interp(below, calibration.knots, calibration.levels), 0.5, atol=1e-3)
+
+
+FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "labels beyond the bins": ({}, {"head": "bins(10, 1.0)"}, r"cannot be learned .*covers 0 <= z <= 1; take a larger"),
+    "all labels equal": ({"z": np.ones(72)}, {}, "all training labels are 1"),
+    "too few rows": ({"list": ["targets"] * 60 + ["training"] * 12}, {}, "Only 12 training rows"),
+}
+
+
+@pytest.mark.parametrize(("columns", "chosen", "reason"), FAULTS.values(), ids=FAULTS)
+def test_what_nothing_can_be_learned_from_is_refused_in_words(
+    inputs: dict[str, Path], work: Work, columns: dict[str, Any], chosen: dict[str, Any], reason: str
+) -> None:
+    table = pq.read_table(inputs["selection"])
+    for name, values in columns.items():
+        table = table.set_column(table.column_names.index(name), name, pa.array(values))
+    pq.write_table(table, inputs["selection"])
+    with pytest.raises((ValueError, TableFault), match=reason):
+        trained(inputs, work, **chosen)
+
+
+def test_a_band_that_is_blank_everywhere_is_refused_in_words(inputs: dict[str, Path], work: Work) -> None:
+    blank(inputs, 1, slice(None))
+    with pytest.raises(TableFault, match=r"Only 0 training rows .* 60 blank"):
+        trained(inputs, work)
+    with pytest.raises(ValueError, match="band 1 has a noise of nan: all blank"):
+        trained(inputs, work, masked=True)
+
+
+def test_one_bad_row_in_a_batch_is_sky_and_the_others_learn(inputs: dict[str, Path], work: Work) -> None:
+    images = np.load(inputs["cutouts"] / "pixels.npy")
+    images[5, 2, 2, :], images[6, 1, 1, 0] = np.inf, 1e30
+    np.save(inputs["cutouts"] / "pixels.npy", images)
+    found = predicted(trained(inputs, work, epochs=2), work)
+    assert pq.read_table(found["predictions"])["z_median"].null_count == 0
