@@ -1,6 +1,7 @@
 """Lists as people send them: every format, name and unit, and what is said when a list cannot be used."""
 
 import contextlib
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,37 @@ def test_sexagesimal_text_is_what_astropy_says_it_is(ra: float, dec: float, sepa
         assert truth.separation(SkyCoord(found[0][0], found[1][0], unit="deg")).arcsec < 2e-5
 
 
+@given(st.floats(0, 359.9999), st.floats(-90, 90))
+@settings(max_examples=30, deadline=None)
+def test_columns_of_hours_degrees_minutes_and_seconds_are_what_astropy_says_they_are(ra: float, dec: float) -> None:
+    sky = SkyCoord(ra, dec, unit="deg")
+    (h, m, s), (sign, d, arcmin, arcsec) = sky.ra.hms, sky.dec.signed_dms
+    columns = {"RAh": [int(h)], "RAm": [int(m)], "RAs": [s], "DE-": ["-" if sign < 0 else "+"]}
+    columns |= {"DEd": [int(d)], "DEm": [int(arcmin)], "DEs": [arcsec]}
+    read = positions(pa.table(columns))
+    assert sky.separation(SkyCoord(*read, unit="deg")).arcsec[0] < 1e-5
+
+
+def test_columns_in_parts_may_lack_seconds_and_a_sign_and_hold_rubbish(tmp_path: Path) -> None:
+    # As VizieR gives them, tab-separated; -0 degrees have their sign in a column of its own.
+    text = (
+        "RAh\tRAm\tRAs\tDE-\tDEd\tDEm\tDEs\n12\t30\t00.0\t-\t00\t30\t00\n12\t30\t\t+\t05\t15\t\n12\t75\t0\t+\t1\t1\t1\n"
+    )
+    (tmp_path / "list.tsv").write_text(text)
+    for table in (read_table(tmp_path / "list.tsv"), pa.table({"RAh": [12.5, 12.5, 99.0], "DEd": [-0.5, 5.25, 0.0]})):
+        ra, dec = positions(table)
+        np.testing.assert_allclose(ra, [187.5, 187.5, np.nan])
+        np.testing.assert_allclose(dec, [-0.5, 5.25, np.nan])
+
+
+def test_columns_of_any_name_can_be_said_to_be_galactic(tmp_path: Path) -> None:
+    table = pa.table({"ra": [0.0], "dec": [0.0]})
+    np.testing.assert_allclose(positions(table, frame="galactic"), [[266.404988], [-28.936177]], atol=1e-5)
+    np.testing.assert_allclose(positions(pa.table({"l": [1.0], "b": [2.0]}), frame="icrs"), [[1.0], [2.0]])
+    with pytest.raises(TableFault, match="'fk4' is not known; give icrs or galactic"):
+        positions(table, frame="fk4")
+
+
 def test_small_negative_declinations_keep_their_sign() -> None:
     assert positions(pa.table({"ra": ["00:00:00"], "dec": ["-00:30:00"]}))[1][0] == -0.5
 
@@ -219,7 +251,9 @@ REMOTE = (
         (b"", "is empty"),
         (b" \n \n", "is empty"),
         (b"<html><body>503</body></html>", "XML or HTML, but no VOTable"),
-        (b"\x1f\x8b\x08\x00", "compressed with gzip"),
+        (b"\x1f\x8b\x08\x00", "cannot be unpacked: .*; send it again"),
+        (gzip.compress(b"ra,dec\n" + bytes(10**6)), "more than 100 times its size"),
+        (gzip.compress(b""), "is empty"),
         (b"\x7fELF\x00\x00", "of no format that is read here"),
         (b"PAR1 and then nothing", "cannot be read as parquet"),
         (b"SIMPLE  =                    T", "fits"),

@@ -1,6 +1,7 @@
 """Crossmatch of files: every format, any memory, the same pairs as a k-d tree over everything."""
 
 import errno
+import gzip
 import re
 from pathlib import Path
 
@@ -123,6 +124,16 @@ def test_all_pairs_are_those_of_the_tree_also_across_every_edge(tmp_path: Path, 
     assert list(zip(pairs["row_a"].to_pylist(), pairs["row_b"].to_pylist(), strict=True)) == all_pairs(a, b, radius)
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".fits", ".xml"])
+def test_gzipped_lists_are_read_as_they_are(tmp_path: Path, suffix: str) -> None:
+    a, b = two_lists()
+    first, second = write(a, tmp_path / f"a{suffix}"), write(b, tmp_path / f"b{suffix}")
+    plain, _ = match(first, second)
+    for path in (first, second):
+        path.write_bytes(gzip.compress(path.read_bytes(), 1))
+    assert match(first, second)[0].equals(plain)
+
+
 def test_the_pairs_do_not_depend_on_the_memory(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     ra, dec = sphere(rng, 40_000)
@@ -213,6 +224,13 @@ def test_hours_sexagesimal_text_and_galactic_columns_find_the_same_objects(tmp_p
     }
     expected = nearest_rows(a, b, 3.0)
     other = write(b, tmp_path / "b.parquet")
+    (h, m, s), (sign, d, arcmin, arcsec) = sky.ra.hms, sky.dec.signed_dms
+    lists["parts.csv"] = {"RAh": h.astype(int), "RAm": m.astype(int), "RAs": s} | {
+        "DE-": np.where(sign < 0, "-", "+"),
+        "DEd": d.astype(int),
+        "DEm": arcmin.astype(int),
+        "DEs": arcsec,
+    }
     for name, columns in lists.items():
         pc.write_csv(pa.table(columns), tmp_path / name)
         assert match(tmp_path / name, other, 3.0)[0]["row_a"].to_pylist() == expected[0], name

@@ -5,6 +5,7 @@ What cannot be read becomes NaN, row by row; a unit that is no angle is an error
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,31 @@ def degrees(column: Values, unit: str | None, *, hours: bool) -> np.ndarray:
     ):
         return _numbers(column) * scale
     raise TableFault(f"A column of type {column.type} holds no angles; give numbers or text.")
+
+
+def degrees_of_parts(parts: Sequence[Values], sign: Values | None, *, hours: bool) -> np.ndarray:
+    """Return angles [deg] from columns of degrees or hours, minutes and seconds; NaN where they make none.
+
+    Parameters
+    ----------
+    parts
+        The columns, the largest unit first. Minutes or seconds that a row leaves out are 0.
+    sign
+        Column of signs, "-" or something else; without it the first column has the sign.
+    hours
+        The first column counts hours.
+    """
+    whole, *smaller = (degrees(part, None, hours=False) for part in parts)
+    angles = np.abs(whole)
+    for place, part in enumerate(smaller, start=1):
+        angles = angles + np.where(np.isnan(part), 0.0, np.where((part >= 0) & (part < 60), part, np.nan)) / 60**place
+    negative = np.signbit(whole) if sign is None else _is_minus(sign)
+    return np.where(negative, -angles, angles) * (15.0 if hours else 1.0)
+
+
+def _is_minus(sign: Values) -> np.ndarray:
+    text = pc.utf8_trim_whitespace(sign.cast(pa.string()))
+    return np.asarray(pc.fill_null(pc.equal(text, pa.scalar("-")), False).to_numpy())
 
 
 def _degrees_in(unit: str) -> float:

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from inzitu.archive.angles import degrees
+from inzitu.archive.angles import degrees, degrees_of_parts
 from inzitu.archive.formats import read_table
 from inzitu.errors import TableFault
 from inzitu.sky import usable
 
-__all__ = ["guess_positions", "look_like_hours", "positions", "read_table", "unusable"]
+__all__ = ["guess_positions", "look_like_hours", "position_columns", "positions", "read_table", "unusable"]
 
 EQUATORIAL = [
     ("ra", "dec"),
@@ -52,6 +52,11 @@ EQUATORIAL = [
 ]
 """Names of right ascension and declination, in lower case, the likeliest first."""
 
+PARTS = ("rah", "ram", "ras"), ("ded", "dem", "des")
+"""Names of hours or degrees, minutes and seconds in columns of their own, as VizieR has them."""
+SIGNS = ("de-", "de_")
+"""Names of the column with the sign of such a declination: degrees of 0 have none."""
+
 GALACTIC = [
     ("glon", "glat"),
     ("_glon", "_glat"),
@@ -73,9 +78,10 @@ UCDS = [
 
 
 def guess_positions(table: pa.Table, *, ra: str | None = None, dec: str | None = None) -> tuple[str, str]:
-    """Return the names of the two columns that hold the positions.
+    """Return the names of the two columns that hold the positions; of those in parts, of the two largest.
 
-    They are found by name, then by UCD, then by the names of galactic coordinates; upper and lower case are alike.
+    They are found by name, then by UCD, then by the names of galactic coordinates, then by those of columns in parts
+    (RAh RAm RAs DE- DEd DEm DEs); upper and lower case are alike.
 
     Parameters
     ----------
@@ -107,8 +113,18 @@ def guess_positions(table: pa.Table, *, ra: str | None = None, dec: str | None =
     )
 
 
+def position_columns(table: pa.Table, *, ra: str | None = None, dec: str | None = None) -> list[str]:
+    """Return the names of all columns that the positions are read from; see `guess_positions`."""
+    return [column for name in guess_positions(table, ra=ra, dec=dec) for column in _parts(table, name)]
+
+
 def positions(
-    table: pa.Table, *, ra: str | None = None, dec: str | None = None, unit: str | None = None
+    table: pa.Table,
+    *,
+    ra: str | None = None,
+    dec: str | None = None,
+    unit: str | None = None,
+    frame: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return right ascensions and declinations [deg], ICRS, one a row; NaN in both where a row has no usable position.
 
@@ -123,6 +139,8 @@ def positions(
         Names of the columns, if they are not to be guessed.
     unit
         Unit of the right ascension, in place of the table's own: a list in hours without saying so.
+    frame
+        "icrs" or "galactic", in place of what the columns' names or UCDs say.
 
     Raises
     ------
@@ -134,9 +152,11 @@ def positions(
         raise TableFault(
             f"The list has no rows, only the columns {', '.join(table.column_names)}; give at least one row."
         )
-    galactic = _is_galactic(table.schema, names)
-    lon = degrees(table.column(names[0]), unit or _said(table.schema, names[0], b"unit"), hours=not galactic)
-    lat = degrees(table.column(names[1]), _said(table.schema, names[1], b"unit"), hours=False)
+    if frame not in (None, "icrs", "galactic"):
+        raise TableFault(f"The frame {frame!r} is not known; give icrs or galactic.")
+    galactic = _is_galactic(table.schema, names) if frame is None else frame == "galactic"
+    lon = _coordinate(table, names[0], unit, hours=not galactic)
+    lat = _coordinate(table, names[1], None, hours=False)
     lost = ~usable(lon, lat)
     lon, lat = np.where(lost, 0.0, lon), np.where(lost, 0.0, lat)
     if galactic:
@@ -172,6 +192,27 @@ def _candidates(table: pa.Table) -> Iterator[tuple[str, str]]:
     for lon, lat in GALACTIC:
         if lon in by_name and lat in by_name:
             yield by_name[lon], by_name[lat]
+    lon, lat = PARTS[0][0], PARTS[1][0]
+    if lon in by_name and lat in by_name:
+        yield by_name[lon], by_name[lat]
+
+
+def _parts(table: pa.Table, name: str) -> list[str]:
+    """Return the columns that make a coordinate: its own, or those of its parts, the sign last."""
+    by_name = {column.lower(): column for column in reversed(table.column_names)}
+    for parts, signs in zip(PARTS, ((), SIGNS), strict=True):
+        if name.lower() == parts[0]:
+            return [by_name[part] for part in (*parts, *signs) if part in by_name]
+    return [name]
+
+
+def _coordinate(table: pa.Table, name: str, unit: str | None, *, hours: bool) -> np.ndarray:
+    """Return a coordinate [deg]; NaN where a row has none."""
+    if name.lower() not in (PARTS[0][0], PARTS[1][0]):
+        return degrees(table.column(name), unit or _said(table.schema, name, b"unit"), hours=hours)
+    columns = {part.lower(): table.column(part) for part in _parts(table, name)}
+    sign = next((columns.pop(key) for key in SIGNS if key in columns), None)
+    return degrees_of_parts(list(columns.values()), sign, hours=hours)
 
 
 def _said(schema: pa.Schema, name: str, key: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Files of tables as Arrow tables: VOTable, CSV, FITS and Parquet, told apart by their content.
+"""Files of tables as Arrow tables: VOTable, CSV, FITS and Parquet, plain or gzipped, told apart by their content.
 
 Each field carries what the file says of it as metadata: unit, ucd, description.
 See `votables`, `delimited` and `astropy_tables` for the single formats.
@@ -7,7 +7,10 @@ See `votables`, `delimited` and `astropy_tables` for the single formats.
 from __future__ import annotations
 
 import codecs
+import gzip
 import re
+import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +23,11 @@ from inzitu.archive.astropy_tables import read_fits
 from inzitu.archive.delimited import read_csv
 from inzitu.archive.votables import read_votable
 from inzitu.errors import TableFault
+
+MOST_TIMES = 100
+"""How many times its size a file may have when it is unpacked; text of numbers has three to ten."""
+PIECE = 1 << 20
+"""Bytes unpacked at a time."""
 
 
 def read_table(path: str | Path, *, format: str | None = None) -> pa.Table:
@@ -40,11 +48,46 @@ def read_table(path: str | Path, *, format: str | None = None) -> pa.Table:
         There is no such file.
     """
     path = Path(path)
-    form = format_of(path) if format is None else format
-    if form not in READERS:
-        raise TableFault(f"The format {form!r} is not known; give one of {', '.join(READERS)}.")
-    with as_table_fault(path, form):
-        return READERS[form](path)
+    if format is not None and format not in READERS:
+        raise TableFault(f"The format {format!r} is not known; give one of {', '.join(READERS)}.")
+    with unpacked(path) as plain:
+        form = format or format_of(plain)
+        with as_table_fault(path, form):
+            return READERS[form](plain)
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """Give a file as it is; one that is compressed with gzip unpacked, under its name, in a temporary folder.
+
+    Raises
+    ------
+    TableFault
+        Its gzip stream is damaged, or grows out of all proportion.
+    """
+    if path.is_dir() or not _is_gzip(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="inzitu-") as folder:
+        plain = Path(folder) / (path.name.removesuffix(".gz") or path.name)
+        most = MOST_TIMES * path.stat().st_size
+        try:
+            with gzip.open(path) as packed, plain.open("wb") as file:
+                while piece := packed.read(PIECE):
+                    if file.tell() + len(piece) > most:
+                        raise TableFault(
+                            f"{path.name} unpacks to more than {MOST_TIMES} times its size, which no table does; "
+                            "if it is one, unpack it first."
+                        )
+                    file.write(piece)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise TableFault(f"{path.name} cannot be unpacked: {error}; send it again.") from error
+        yield plain
+
+
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
 
 
 @contextmanager

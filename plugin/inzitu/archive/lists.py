@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from inzitu.archive.catalogues import guess_positions, look_like_hours, positions, read_table
+from inzitu.archive.catalogues import look_like_hours, position_columns, positions, read_table
 from inzitu.archive.fits_records import fits_layout
-from inzitu.archive.formats import as_table_fault, format_of
+from inzitu.archive.formats import as_table_fault, format_of, unpacked
 from inzitu.errors import LimitFault, TableFault
 
 if TYPE_CHECKING:
@@ -94,10 +94,11 @@ def read_lists(paths: Mapping[str, Path], parameters: SelectParameters, *, most:
 
 def _read(path: Path, name: str, parameters: SelectParameters, *, most: int) -> SourceList:
     try:
-        form = format_of(path)
-        # Where the head of the file tells how long it is, a list that is too long is not decoded.
-        _check_length(name, _stated_rows(path, form), most)
-        table = _columns(path, form, parameters)
+        with unpacked(path) as plain:
+            form = format_of(plain)
+            # Where the head of the file tells how long it is, a list that is too long is not decoded.
+            _check_length(name, _stated_rows(plain, form), most)
+            table = _columns(plain, form, parameters)
         _check_length(name, table.num_rows, most)
         ra, dec = positions(table)
     except TableFault as error:
@@ -143,7 +144,7 @@ def _columns(path: Path, form: str, parameters: SelectParameters) -> pa.Table:
         there = pq.read_schema(path).empty_table()
         rules = (parameters.quality or "", parameters.survey or "")
         looked_at = (_named(there, names) for names in (_REDSHIFTS, _IDENTIFIERS, *((rule.lower(),) for rule in rules)))
-        wanted = dict.fromkeys((*guess_positions(there), *(name for name in looked_at if name is not None)))
+        wanted = dict.fromkeys((*position_columns(there), *(name for name in looked_at if name is not None)))
         return pq.read_table(path, columns=list(wanted), partitioning=None)
 
 

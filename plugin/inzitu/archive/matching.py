@@ -91,6 +91,8 @@ def crossmatch_files(
     columns_b: tuple[str, str] | None = None,
     unit_a: str | None = None,
     unit_b: str | None = None,
+    frame_a: str | None = None,
+    frame_b: str | None = None,
     memory: int = MEMORY,
     progress: Progress | None = None,
 ) -> Counts:
@@ -112,6 +114,8 @@ def crossmatch_files(
         Names of the columns with right ascension and declination, if they are not to be guessed.
     unit_a, unit_b
         Units of the right ascensions, in place of what the lists say.
+    frame_a, frame_b
+        "icrs" or "galactic", in place of what the columns say.
     memory
         What may be used, the libraries not counted [byte].
     progress
@@ -134,17 +138,13 @@ def crossmatch_files(
         spools = [stack.enter_context(_zone_spool(out.parent, memory // 4)) for _ in range(2)]
         pool = stack.enter_context(ThreadPoolExecutor(max(2, threads())))
         reads = _Halves(tell)
+        lists = (
+            position_batches(Path(a), columns=columns_a, unit=unit_a, frame=frame_a),
+            position_batches(Path(b), columns=columns_b, unit=unit_b, frame=frame_b),
+        )
         futures = [
-            pool.submit(
-                _put_in_zones,
-                position_batches(Path(a), columns=columns_a, unit=unit_a),
-                spools[0],
-                coverage,
-                reads.of(0),
-            ),
-            pool.submit(
-                _put_in_zones, position_batches(Path(b), columns=columns_b, unit=unit_b), spools[1], None, reads.of(1)
-            ),
+            pool.submit(_put_in_zones, lists[0], spools[0], coverage, reads.of(0)),
+            pool.submit(_put_in_zones, lists[1], spools[1], None, reads.of(1)),
         ]
         first, second = (future.result() for future in futures)
         pairs = stack.enter_context(PairSpool(out.parent, rows=first.rows, limit=memory // 4))

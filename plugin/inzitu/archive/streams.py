@@ -1,7 +1,8 @@
 """Positions of a list of any length, some rows at a time.
 
 Parquet (a file, a partitioned folder, a HATS catalogue), binary FITS, CSV and VOTable are read in batches, in bounded
-memory; FITS tables in ASCII, text between blanks and VOTables with FITS inside are read whole.
+memory; FITS tables in ASCII, text between blanks and VOTables with FITS inside are read whole. What is compressed with
+gzip is unpacked into a temporary file first.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from inzitu.archive.catalogues import guess_positions, positions
+from inzitu.archive.catalogues import position_columns, positions
 from inzitu.archive.delimited import Layout, csv_conversion, csv_reading, layout_of
 from inzitu.archive.fits_records import fits_layout
-from inzitu.archive.formats import as_table_fault, format_of, parquet_files, read_table
+from inzitu.archive.formats import as_table_fault, format_of, parquet_files, read_table, unpacked
 from inzitu.archive.votable_rows import votable_batches, votable_layout
 from inzitu.errors import TableFault
 
@@ -47,7 +48,9 @@ class Batch:
     fraction: float
 
 
-def position_batches(path: Path, *, columns: tuple[str, str] | None = None, unit: str | None = None) -> Iterator[Batch]:
+def position_batches(
+    path: Path, *, columns: tuple[str, str] | None = None, unit: str | None = None, frame: str | None = None
+) -> Iterator[Batch]:
     """Yield the positions of a list, batch by batch, in the order of its rows.
 
     Parameters
@@ -58,22 +61,33 @@ def position_batches(path: Path, *, columns: tuple[str, str] | None = None, unit
         Names of the columns with the positions, if they are not to be guessed.
     unit
         Unit of the right ascension, in place of the list's own.
+    frame
+        "icrs" or "galactic", in place of what the columns say.
 
     Raises
     ------
     TableFault
         The list cannot be read, or has no positions, or no rows.
     """
-    form = format_of(path)
     ra, dec = columns or (None, None)
     empty = True
-    with as_table_fault(path, form):
-        for table, fraction in _batches(path, form, ra, dec):
-            if table.num_rows:
-                empty = False
-                yield Batch(*positions(table, ra=ra, dec=dec, unit=unit), fraction)
+    with unpacked(path) as plain:
+        form = format_of(plain)
+        with as_table_fault(path, form):
+            for table, fraction in _batches(plain, form, ra, dec):
+                if table.num_rows:
+                    empty = False
+                    yield Batch(*positions(table, ra=ra, dec=dec, unit=unit, frame=frame), fraction)
     if empty:
         raise TableFault(f"{path.name} has no rows; give at least one.")
+
+
+def read_positions(
+    path: Path, *, columns: tuple[str, str] | None = None, unit: str | None = None, frame: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions of a whole list [deg], and nothing else of it; see `position_batches`."""
+    batches = list(position_batches(path, columns=columns, unit=unit, frame=frame))
+    return np.concatenate([batch.ra for batch in batches]), np.concatenate([batch.dec for batch in batches])
 
 
 def _batches(path: Path, form: str, ra: str | None, dec: str | None) -> Iterator[tuple[pa.Table, float]]:
@@ -91,7 +105,7 @@ def _batches(path: Path, form: str, ra: str | None, dec: str | None) -> Iterator
 
 
 def _wanted(schema: pa.Schema, ra: str | None, dec: str | None) -> list[str]:
-    return list(guess_positions(schema.empty_table(), ra=ra, dec=dec))
+    return position_columns(schema.empty_table(), ra=ra, dec=dec)
 
 
 def _parquet_batches(path: Path, ra: str | None, dec: str | None) -> Iterator[tuple[pa.Table, float]]:
