@@ -10,6 +10,7 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -115,20 +116,21 @@ def crossmatch(
     b: Annotated[Path, typer.Argument(help="Likewise; may be larger than memory.")],
     radius: Annotated[float, typer.Option(help="Matching radius [arcsec].")],
     out: Annotated[Path, typer.Option(help="Parquet file of pairs: row_a, row_b (from 0), separation [arcsec].")],
-    moc: Annotated[Path | None, typer.Option(help="Match only what lies inside this MOC.")] = None,
+    moc: Annotated[str | None, typer.Option(help="Match only inside this MOC: a file, or CDS/P/SDSS9/r.")] = None,
     every: Annotated[bool, typer.Option("--every", help="All pairs, not only the nearest of each row of A.")] = False,
 ) -> None:
     """Find for each row of A its nearest in B."""
     from inzitu.archive.matching import crossmatch_files
+    from inzitu.archive.surveys import moc_of
 
-    with progress_bar() as bar:
+    with progress_bar() as bar, TemporaryDirectory() as folder:
         task = bar.add_task("crossmatching")
         counts = crossmatch_files(
             a,
             b,
             radius,
             out,
-            moc=moc,
+            moc=None if moc is None else moc_of(moc, Path(folder)),
             every=every,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )

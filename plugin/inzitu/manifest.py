@@ -27,8 +27,18 @@ class SurveyEntry(Section):
     """One band of the archive's images."""
 
     band: str = Field(description="Name of the band, as users write it: u, g, r, W1.")
-    hips: Location = Field(description="Folder or http(s) base of the HiPS that holds the band's FITS tiles.")
+    hips: Location = Field(
+        "", description="Folder or http(s) base of the HiPS that holds the band's FITS tiles; or else `id`."
+    )
+    id: str = Field("", description="Identifier of the survey at the MOCServer, which tells address and coverage.")
+    moc: Location = Field("", description="MOC file of the band's coverage; empty: what the HiPS says.")
     unit: str = Field("nanomaggy", description="Unit of a pixel's value.")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if bool(self.hips) == bool(self.id):
+            raise ValueError("name either the hips, by its folder or address, or the id of the survey")
+        return self
 
 
 class CatalogueEntry(Section):
@@ -54,6 +64,7 @@ class ArchiveSection(Section):
 
     surveys: tuple[SurveyEntry, ...] = Field(min_length=1, description="The bands, in the order that networks see.")
     catalogue: CatalogueEntry
+    mocserver: str = Field("", description="URL of another MOCServer than that of CDS, for surveys named by `id`.")
 
     @model_validator(mode="after")
     def _distinct_bands(self) -> Self:
@@ -174,7 +185,9 @@ class Manifest(Section):
             return location if "://" in location or not location else str((base / location).resolve())
 
         archive = self.archive
-        surveys = tuple(s.model_copy(update={"hips": anchored(s.hips)}) for s in archive.surveys)
+        surveys = tuple(
+            s.model_copy(update={"hips": anchored(s.hips), "moc": anchored(s.moc)}) for s in archive.surveys
+        )
         catalogue = archive.catalogue.model_copy(update={"path": anchored(archive.catalogue.path)})
         return self.model_copy(
             update={

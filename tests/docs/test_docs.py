@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from inzitu.archive import selection
 from inzitu.cli import app
 from inzitu.hips import Flag, Status
-from inzitu.manifest import CatalogueEntry, Engine, Limits, Manifest, SdssSource, SurveyEntry, TapSource
+from inzitu.manifest import ArchiveSection, CatalogueEntry, Engine, Limits, Manifest, SdssSource, SurveyEntry, TapSource
 from inzitu.pipelines import pipelines, steps
 from inzitu.run.predictions import schema
 
@@ -22,7 +22,7 @@ def page(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-SECTIONS = (Manifest, SurveyEntry, CatalogueEntry, SdssSource, TapSource, Limits, Engine)
+SECTIONS = (Manifest, ArchiveSection, SurveyEntry, CatalogueEntry, SdssSource, TapSource, Limits, Engine)
 
 
 @pytest.mark.parametrize("section", SECTIONS)

@@ -8,35 +8,45 @@ from typing import TYPE_CHECKING
 
 from inzitu.archive.catalogues import read_table
 from inzitu.archive.nearby import MOST_BY_CONES, inspect_table
-from inzitu.errors import ArchiveFault, ManifestFault
+from inzitu.archive.spectra import fetch_spectra
+from inzitu.archive.surveys import coverage_of, located
+from inzitu.errors import ArchiveFault, Fault, ManifestFault
 from inzitu.hips import Survey
 from inzitu.pipelines import pipelines
+from inzitu.pipelines.download import DownloadParameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from inzitu.manifest import CatalogueEntry, Manifest
+    from inzitu.manifest import CatalogueEntry, Manifest, Source
 
 
 def inspect(manifest: Manifest) -> Iterator[str]:
-    """Yield a line about each survey, the catalogue and the state folder.
+    """Yield a line about each survey, the catalogue, the sources, the pipelines and the state folder.
 
     Raises
     ------
     ManifestFault
         One of them cannot be used.
     """
+    try:
+        manifest = located(manifest, anew=True)
+    except ArchiveFault as error:
+        raise ManifestFault(str(error)) from error
     for entry in manifest.archive.surveys:
         try:
             survey = Survey.open(entry.hips)
-            area = survey.coverage().area
+            area = coverage_of(entry).area
         except (OSError, ValueError) as error:
             raise ManifestFault(f"archive.surveys, band {entry.band}: {error}") from error
+        where = f"{entry.id} at {entry.hips}" if entry.id else entry.hips
         yield (
-            f"{entry.band}: {entry.hips}: order {survey.order}, tiles of {survey.tile_width} pixels, {survey.frame}, "
+            f"{entry.band}: {where}: order {survey.order}, tiles of {survey.tile_width} pixels, {survey.frame}, "
             f"{area:.4g} deg2"
         )
     yield _catalogue(manifest)
+    for name, source in manifest.sources.items():
+        yield _source(name, source)
     for name in pipelines(manifest.pipelines):
         yield f"pipeline: {name}"
     try:
@@ -81,3 +91,12 @@ def remote_catalogue(entry: CatalogueEntry) -> str:
     how = "lists are uploaded" if limits.uploads else f"no uploads: lists of at most {MOST_BY_CONES:,} rows, as cones"
     most = "as many rows as it likes" if limits.output_rows is None else f"at most {limits.output_rows:,} rows"
     return f"catalogue: {entry.table} at {entry.tap}: {how}; it answers with {most}"
+
+
+def _source(name: str, source: Source) -> str:
+    try:
+        with TemporaryDirectory() as folder:
+            rows, _ = fetch_spectra(DownloadParameters(source=name, top=1), source, folder=Path(folder))
+    except Fault as error:
+        raise ManifestFault(f"sources.{name}: {error}") from error
+    return f"source: {name}: a row of it has {', '.join(rows.column_names)}"

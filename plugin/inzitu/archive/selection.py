@@ -35,8 +35,8 @@ import pyarrow as pa
 from inzitu.archive.counterparts import ROW_COST, Counterparts, Map, counterparts, in_turn
 from inzitu.archive.lists import SourceList
 from inzitu.archive.merging import Verdict, merge
+from inzitu.archive.surveys import coverage_of
 from inzitu.errors import ArchiveFault
-from inzitu.hips import Survey
 from inzitu.sky import Coverage, cell29, crossmatch
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def select_rows(
 def coverages(manifest: Manifest) -> dict[str, Coverage]:
     """Return where each band of the archive has pixels."""
     try:
-        return {entry.band: Survey.open(entry.hips).coverage() for entry in manifest.archive.surveys}
+        return {entry.band: coverage_of(entry) for entry in manifest.archive.surveys}
     except OSError as error:
         raise ArchiveFault(f"The coverage of a survey cannot be read: {error}.") from error
 

@@ -16,6 +16,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from inzitu.archive.surveys import located
 from inzitu.errors import Fault, UserFault, as_fault
 from inzitu.jobs.database import open_engine
 from inzitu.jobs.job import Job, Progress, Result
@@ -70,6 +71,7 @@ class _JobRun:
         """Run the request and write its end, whichever it is, into the store."""
         job = self.jobs.get(self.id)
         try:
+            self.manifest = located(self.manifest)
             request = self._request(job)
             uploads = {upload.name: self.manifest.state / upload.path for upload in job.uploads}
             self.scratch.mkdir(parents=True, exist_ok=True)

@@ -60,7 +60,7 @@ def archive_state(archive: ArchiveSection) -> str:
     for entry in archive.surveys:
         properties = Survey.open(entry.hips).properties
         hashed.update(repr((entry.band, entry.hips, sorted(properties.items()))).encode())
-        hashed.update(repr(_state_of(Path(entry.hips) / "Moc.fits")).encode())
+        hashed.update(repr(_state_of(Path(entry.moc or f"{entry.hips}/Moc.fits"))).encode())
     hashed.update(archive.catalogue.model_dump_json().encode())
     if archive.catalogue.path:
         catalogue = Path(archive.catalogue.path)
