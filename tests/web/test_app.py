@@ -104,10 +104,13 @@ def free_port() -> int:
     return port
 
 
+# The examination of a job would load JAX, which takes seconds.
 SERVE = """
 import sys, uvicorn
 from inzitu.manifest import Manifest
 from inzitu.web.app import create_app
+from inzitu.web.examiner import Examiner
+Examiner._asked = lambda *_: {"network": None}
 uvicorn.run(create_app(Manifest.load(sys.argv[1])), host="127.0.0.1", port=int(sys.argv[2]), log_level="error")
 """
 

@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from inzitu.errors import ArchiveFault, BusyFault, Fault, LimitFault, ServiceFault
+from inzitu.jobs.database import open_engine
 from inzitu.jobs.job import Job
+from inzitu.jobs.store import JobStore
 from inzitu.manifest import Manifest
 from inzitu.web import examiner
 from inzitu.web.examiner import Examiner
@@ -152,9 +154,18 @@ def test_two_jobs_may_not_make_the_same_table_at_once(server: Server) -> None:
 
 
 @pytest.fixture
-def process(manifest: Manifest, server: Server, monkeypatch: pytest.MonkeyPatch) -> Any:
+def job(manifest: Manifest) -> Job:
+    engine = open_engine(manifest.database_url)
+    store = JobStore(engine)
+    store.create_tables()
+    job = store.create(destruction=store.now(), execution_seconds=60)
+    engine.dispose()
+    return job
+
+
+@pytest.fixture
+def process(manifest: Manifest, job: Job, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return what asks about a job by a process that does as it is told."""
-    job = server.job(server.create())
     monkeypatch.setattr(Examiner, "_asked", ASKED)
 
     def ask(program: str, *, seconds: float = 20) -> Any:
@@ -197,10 +208,7 @@ def test_one_that_takes_too_long_is_ended(process: Any) -> None:
     assert time.monotonic() - began < 10
 
 
-def test_no_more_than_a_few_are_examined_at_once(
-    manifest: Manifest, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job: Job = server.job(server.create())
+def test_no_more_than_a_few_are_examined_at_once(manifest: Manifest, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Examiner, "_asked", ASKED)
     monkeypatch.setattr(examiner, "PATIENCE", 0.1)
     busy, over = threading.Semaphore(0), threading.Event()

@@ -13,11 +13,12 @@ from playwright.sync_api import Page, sync_playwright
 from inzitu.jobs.job import Progress, Result
 from web.conftest import LISTS, Server, until
 
+HTML = {"accept": "text/html"}
 CHROMIUM = shutil.which("chromium")
 
 
 def page(server: Server, path: str, status: int = 200) -> html.HtmlElement:
-    answer = server.http.get(path, headers={"accept": "text/html"})
+    answer = server.http.get(path, headers=HTML)
     assert answer.status_code == status
     return html.fromstring(answer.text)
 
@@ -36,14 +37,43 @@ def test_the_form_of_the_front_page_creates_a_job_as_a_browser_sends_it(server: 
     assert form.action == "/job"
     files = {"training": LISTS["a"], "targets": LISTS["b"], "more": ("", b"", "application/octet-stream")}
     fields = {name: value or "" for name, value in form.form_values()}
-    answer = server.http.post("/job", data=fields | {"TABLE": "mine"}, files=files)
+    answer = server.http.post("/job", data=fields | {"TABLE": "mine", "PHASE": "RUN"}, files=files)
     assert answer.status_code == 303, answer.text
     job = server.job(answer.headers["location"])
     assert [upload.name for upload in job.uploads] == ["training", "targets"]
     assert (job.phase, job.parameter("TABLE")) == ("QUEUED", "mine")
-    wrong = server.http.post("/job", data=fields | {"SEED": "one"}, files=files, headers={"accept": "text/html"})
+    wrong = server.http.post("/job", data=fields | {"SEED": "one", "PHASE": "RUN"}, files=files, headers=HTML)
     assert wrong.status_code == 400
     assert "SEED=one" in html.fromstring(wrong.text).text_content()
+
+
+def test_a_job_is_asked_on_the_pages_before_it_runs(server: Server) -> None:
+    form = next(form for form in page(server, "/").forms if form.fields["PIPELINE"] == "train-predict")
+    assert [(button.get("name"), button.get("value")) for button in form.iter("button")] == [
+        ("PHASE", "RUN"),
+        ("PHASE", ""),
+    ]
+    fields = {name: value or "" for name, value in form.form_values()}
+    files = {"training": LISTS["a"], "targets": LISTS["b"]}
+    answer = server.http.post("/job", data=fields | {"PHASE": ""}, files=files)
+    path = answer.headers["location"].removeprefix(server.url)
+    waiting = page(server, path).get_element_by_id("estimate")
+    assert (waiting.get("hx-get"), waiting.get("hx-trigger")) == (f"{path}/estimate", "load")
+    told = page(server, f"{path}/estimate")
+    assert "rows" in told.text_content()
+    assert [picture.get("src") for picture in told.iter("img")] == [f"/jobs/{path.rsplit('/', 1)[1]}/estimate.png"]
+    shown = page(server, path).get_element_by_id("estimate")
+    assert shown.get("hx-get") is None
+    (run,) = shown.forms
+    assert server.http.post(run.action).headers["location"] == server.url + path
+    assert "QUEUED" in page(server, path).text_content()
+
+
+def test_the_page_of_a_job_that_cannot_run_says_why(server: Server) -> None:
+    url = server.http.post("/jobs", data={"PIPELINE": "train-predit"}).headers["location"]
+    path = f"/job/{url.rsplit('/', 1)[1]}"
+    (fault,) = page(server, f"{path}/estimate").find_class("fault")
+    assert "did you mean train-predict" in fault.text_content()
 
 
 def test_a_jobs_page_follows_it_and_shows_its_results(server: Server) -> None:

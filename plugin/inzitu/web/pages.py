@@ -12,7 +12,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from inzitu import pipelines
-from inzitu.errors import NotFoundFault, UserFault
+from inzitu.errors import Fault, NotFoundFault, UserFault
+from inzitu.jobs.costs import compared
 from inzitu.jobs.job import Filters
 from inzitu.jobs.phases import Phase
 from inzitu.jobs.store import new_id
@@ -44,7 +45,10 @@ def front(request: Request) -> Response:
 @router.get("/job/{id}")
 def job(request: Request, id: str) -> Response:
     """Show a job."""
-    return render(request, "job.html", **_state(deployment_of(request), id))
+    state = _state(deployment_of(request), id)
+    job = state["job"]
+    told = compared(job) if "amounts" in (job.estimate or {}) else None
+    return render(request, "job.html", told=told, fault=None, **state)
 
 
 @router.get("/job/{id}/state")
@@ -66,6 +70,24 @@ async def create(request: Request) -> Response:
     except BaseException:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         raise
+    return RedirectResponse(f"{request.base_url}job/{id}", 303)
+
+
+@router.get("/job/{id}/estimate")
+def estimate(request: Request, id: str) -> Response:
+    """Return the part of a job's page that says what it will take, or why it cannot run."""
+    jobs = deployment_of(request).jobs
+    try:
+        job = jobs.estimate(id)
+        return render(request, "estimate.html", job=job, told=compared(job), fault=None)
+    except Fault as fault:
+        return render(request, "estimate.html", job=jobs.get(id), told=None, fault=fault)
+
+
+@router.post("/job/{id}/run")
+def run(request: Request, id: str) -> Response:
+    """Queue a job that was asked first and show it."""
+    deployment_of(request).jobs.run(id)
     return RedirectResponse(f"{request.base_url}job/{id}", 303)
 
 
