@@ -111,3 +111,13 @@ def test_a_step_that_fails_leaves_no_artefact_and_what_was_there_stays(
         runner.run(request(-1), upload)
     assert runner.recorder.of_job("two") == []
     assert verify(runner.recorder, made.id, read=read_local).holds
+
+
+def test_the_list_of_a_job_that_failed_at_once_goes_with_the_job(
+    runner_of: Callable[[str], Runner], upload: dict[str, Path]
+) -> None:
+    runner = runner_of("one")
+    with pytest.raises(ValueError, match="factor is -1"):
+        runner.run(request(-1), upload)
+    [gone] = runner.recorder.release("one")
+    assert runner.recorder.sweep(grace=-1) == [gone]

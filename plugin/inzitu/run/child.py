@@ -109,7 +109,7 @@ class _JobRun:
     def _finish(self, request: Request, artefacts: Mapping[str, Artefact]) -> None:
         """Publish the table and complete the job, in one transaction."""
         predictions = artefacts.get("predictions")
-        name = request.table or f"p_{self.id}"
+        name = self._table_name(request)
         results = _results(artefacts, self.id, request)
         self._log(f"complete; the table is predictions.{name}" if predictions else "complete")
 
@@ -124,6 +124,14 @@ class _JobRun:
                 )
 
         self.jobs.finish(self.id, self.attempt, results, publish)
+
+    def _table_name(self, request: Request) -> str:
+        """Return what the table is called: as asked, unless somebody else's has come to be called so meanwhile."""
+        own = f"p_{self.id}"
+        if request.table is None or self.published.is_free(request.table):
+            return request.table or own
+        self._log(f"predictions.{request.table} exists by now; the table is called predictions.{own} instead")
+        return own
 
     def _fail(self, fault: Fault, error: Exception) -> None:
         """Write down that the job ended in an error; the traceback is for the operator only."""

@@ -77,7 +77,7 @@ class Runner:
         kinds = {port.role: port.kind for port in request.pipeline.uploads}
         there = {
             role: self.recorder.admit(
-                path, kind=kinds[role], media_type="application/octet-stream", name=role, agent=_USER
+                path, kind=kinds[role], media_type="application/octet-stream", name=role, agent=_USER, job=self.job
             )
             for role, path in uploads.items()
         }

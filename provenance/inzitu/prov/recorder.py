@@ -63,16 +63,21 @@ class Recorder(History):
         media_type: str,
         name: str,
         agent: Agent,
+        job: str | None = None,
         connection: sa.Connection | None = None,
     ) -> Artefact:
         """Record a file or folder that came from outside, attributed to who brought it. The original is kept.
 
-        Content that is already recorded keeps the kind and name that it has.
+        Content that is already recorded keeps the kind and name that it has. What came with a job is released with it,
+        also where nothing ever used it.
         """
         id, size = self.store.adopt(path, keep=True)
         with self._writing(connection) as open_connection:
             self._add_artefacts(open_connection, [Artefact(id, kind, media_type, size, name)])
             self._attribute(open_connection, [id], agent)
+            if job is not None:
+                admitted = {"job": job, "artefact": id, "released": False}
+                schema.insert_absent(open_connection, schema.admissions, [admitted])
             return self._artefacts(open_connection, [id])[id]
 
     def record(
@@ -145,16 +150,16 @@ class Recorder(History):
 
         The record stays: it still says what they were and what made them. Readings are kept, being part of it.
         """
-        own, others = schema.jobs.c.job == job, schema.jobs.c.job != job
         with self._writing(connection) as open_connection:
             _queue_up(open_connection)
-            mine = self._touched(open_connection, own)
+            mine = self._touched(open_connection, lambda table: table.c.job == job)
             open_connection.execute(
                 sa.select(schema.artefacts.c.id).where(schema.artefacts.c.id.in_(mine)).with_for_update()
             )
-            free = mine - self._touched(open_connection, others & ~schema.jobs.c.released)
+            free = mine - self._touched(open_connection, lambda table: (table.c.job != job) & ~table.c.released)
             doomed = (schema.artefacts.c.id.in_(free)) & (schema.artefacts.c.kind != READING)
-            open_connection.execute(schema.jobs.update().where(own).values(released=True))
+            for table in (schema.jobs, schema.admissions):
+                open_connection.execute(table.update().where(table.c.job == job).values(released=True))
             open_connection.execute(schema.artefacts.update().where(doomed).values(destroyed=self.clock()))
             return list(open_connection.scalars(sa.select(schema.artefacts.c.id).where(doomed)))
 
@@ -212,12 +217,12 @@ class Recorder(History):
         if job is not None:
             schema.insert_absent(connection, schema.jobs, [{"job": job, "activity": activity, "released": False}])
 
-    def _touched(self, connection: sa.Connection, which: sa.ColumnElement[bool]) -> set[str]:
-        """Return the artefacts that the activities of some jobs used or made."""
-        ids: set[str] = set()
+    def _touched(self, connection: sa.Connection, which: Callable[[sa.Table], sa.ColumnElement[bool]]) -> set[str]:
+        """Return the artefacts that some jobs brought, or that their activities used or made."""
+        ids = set(connection.scalars(sa.select(schema.admissions.c.artefact).where(which(schema.admissions))))
         for table in (schema.used, schema.made):
             query = sa.select(table.c.artefact).join(schema.jobs, schema.jobs.c.activity == table.c.activity)
-            ids.update(connection.scalars(query.where(which)))
+            ids.update(connection.scalars(query.where(which(schema.jobs))))
         return ids
 
 

@@ -103,6 +103,14 @@ jobs = sa.Table(
     sa.Column("released", sa.Boolean, nullable=False, default=False),
 )
 
+admissions = sa.Table(
+    "prov_admissions",
+    metadata,
+    sa.Column("job", sa.String, primary_key=True),
+    sa.Column("artefact", sa.ForeignKey(artefacts.c.id), primary_key=True, index=True),
+    sa.Column("released", sa.Boolean, nullable=False, default=False),
+)
+
 
 def insert_absent(connection: sa.Connection, table: sa.Table, rows: Iterable[Mapping[str, Any]]) -> None:
     """Insert the rows whose primary key is not yet there."""
