@@ -16,11 +16,14 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from inzitu.errors import Fault, as_fault
+from inzitu.errors import Fault, ParameterFault, as_fault
 from inzitu.terminal import ERR, OUT, progress_bar
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-archive = typer.Typer(no_args_is_help=True, help="Build what a deployment serves.")
+# Units stand in brackets, which rich would take for markup and swallow.
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
+)
+archive = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Build what a deployment serves.")
 app.add_typer(archive, name="archive")
 
 Server = Annotated[str, typer.Option(envvar="INZITU_SERVER", help="Base URL of the service.")]
@@ -109,6 +112,24 @@ def work(manifest: ManifestFile = _MANIFEST) -> None:
 
 # Tools that need no service
 
+Columns = Annotated[
+    str | None, typer.Option(metavar="RA,DEC", help="The list's columns with the positions, if they are not guessed.")
+]
+Unit = Annotated[
+    str | None, typer.Option(help="Unit of its right ascensions, in place of what it says: hour, deg, rad.")
+]
+Frame = Annotated[str | None, typer.Option(help="icrs or galactic, in place of what its columns are called.")]
+
+
+def _pair(columns: str | None) -> tuple[str, str] | None:
+    """Return the two names of an option."""
+    if columns is None:
+        return None
+    ra, _, dec = (part.strip() for part in columns.partition(","))
+    if not ra or not dec or "," in dec:
+        raise ParameterFault(f"{columns!r} does not name two columns; write for example RA_FIT,DEC_FIT.")
+    return ra, dec
+
 
 @app.command()
 def crossmatch(
@@ -118,6 +139,13 @@ def crossmatch(
     out: Annotated[Path, typer.Option(help="Parquet file of pairs: row_a, row_b (from 0), separation [arcsec].")],
     moc: Annotated[str | None, typer.Option(help="Match only inside this MOC: a file, or CDS/P/SDSS9/r.")] = None,
     every: Annotated[bool, typer.Option("--every", help="All pairs, not only the nearest of each row of A.")] = False,
+    columns_a: Columns = None,
+    columns_b: Columns = None,
+    unit_a: Unit = None,
+    unit_b: Unit = None,
+    frame_a: Frame = None,
+    frame_b: Frame = None,
+    memory: Annotated[int, typer.Option(min=16, help="What may be used beside the libraries [MB].")] = 1024,
 ) -> None:
     """Find for each row of A its nearest in B."""
     from inzitu.archive.matching import crossmatch_files
@@ -132,12 +160,24 @@ def crossmatch(
             out,
             moc=None if moc is None else moc_of(moc, Path(folder)),
             every=every,
+            columns_a=_pair(columns_a),
+            columns_b=_pair(columns_b),
+            unit_a=unit_a,
+            unit_b=unit_b,
+            frame_a=frame_a,
+            frame_b=frame_b,
+            memory=memory << 20,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     OUT.print(f"{out}: {counts.pairs:,} pairs of {counts.rows_a:,} and {counts.rows_b:,} rows")
-    for name, unusable in (("A", counts.unusable_a), ("B", counts.unusable_b)):
+    for name, unusable, hours in (
+        ("A", counts.unusable_a, counts.hours_a),
+        ("B", counts.unusable_b, counts.hours_b),
+    ):
         if unusable:
             OUT.print(f"{unusable:,} rows of {name} have no usable position")
+        if hours:
+            OUT.print(f"the right ascensions of {name} look like hours; if they are, add --unit-{name.lower()} hour")
     if counts.outside:
         OUT.print(f"{counts.outside:,} rows of A lie outside the coverage")
 
@@ -150,15 +190,20 @@ def cutouts(
     scale: Annotated[float, typer.Option(help="Size of a stamp's pixel [arcsec].")],
     out: Annotated[Path, typer.Option(help="FILE.npz, .npy or .zarr: pixels [n,y,x,band], status [n].")],
     resampling: Annotated[str, typer.Option(help="nearest, bilinear or area.")] = "bilinear",
+    angle: Annotated[float, typer.Option(help="Position angle of the stamps' y axis, north through east [deg].")] = 0.0,
+    columns: Columns = None,
+    unit: Unit = None,
+    frame: Frame = None,
 ) -> None:
     """Cut stamps around positions; an interrupted run goes on where it stopped."""
-    from inzitu.archive import catalogues
+    from inzitu.archive.catalogues import look_like_hours
     from inzitu.archive.cutting import cut_to_file
+    from inzitu.archive.streams import read_positions
     from inzitu.hips import Survey
 
-    table = catalogues.read_table(positions)
-    ra_name, dec_name = catalogues.guess_positions(table)
-    ra, dec = catalogues.positions(table, ra=ra_name, dec=dec_name)
+    ra, dec = read_positions(positions, columns=_pair(columns), unit=unit, frame=frame)
+    if unit is None and look_like_hours(ra, dec):
+        ERR.print("the right ascensions look like hours; if they are, add --unit hour")
     with progress_bar() as bar:
         task = bar.add_task("cutting")
         summary = cut_to_file(
@@ -169,6 +214,7 @@ def cutouts(
             size=size,
             scale=scale,
             resampling=resampling,
+            angle=angle,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     tally = ", ".join(f"{count:,} {status}" for status, count in summary.statuses.items() if count)
@@ -180,12 +226,22 @@ def cutouts(
 @app.command()
 def coverage(
     hips: Annotated[str, typer.Argument(metavar="HIPS_DIR", help="Folder or http(s) base of a HiPS.")],
-    out: Annotated[Path, typer.Option(help="FITS file of the MOC.")],
+    out: Annotated[Path, typer.Option(help="File of the MOC: FITS, or .json, or .txt.")],
+    pixels: Annotated[
+        bool, typer.Option("--pixels", help="From the pixels that have a value: reads every tile.")
+    ] = False,
+    order: Annotated[
+        int | None, typer.Option(help="With --pixels, HEALPix order of the cells; that of the pixels.")
+    ] = None,
 ) -> None:
     """Write the coverage map of a HiPS, from its tiles where it has none."""
     from inzitu.hips import Survey
+    from inzitu.hips.footprint import coverage_from_pixels
 
-    found = Survey.open(hips).coverage()
+    if order is not None and not pixels:
+        raise ParameterFault("--order goes with --pixels: a coverage that is stated, or made of tiles, has its own.")
+    survey = Survey.open(hips)
+    found = coverage_from_pixels(survey, order=order) if pixels else survey.coverage()
     found.write(out)
     OUT.print(f"{out}: {found.area:.4g} deg2 to order {found.order}")
 

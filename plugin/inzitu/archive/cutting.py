@@ -15,6 +15,7 @@ from jaxtyping import Float, Integer
 from inzitu.archive.unfinished import Unfinished
 from inzitu.errors import ParameterFault
 from inzitu.hips import Status, Survey, TileError, TileRead, cutouts, groups
+from inzitu.sky.crossmatch import threads as processors
 
 GROUP_BYTES = 64 << 20
 """Most bytes of a group's pixels."""
@@ -48,7 +49,8 @@ def cut_to_file(
     size: int,
     scale: float,
     resampling: str = "bilinear",
-    threads: int = 2,
+    angle: float = 0.0,
+    threads: int | None = None,
     progress: Progress | None = None,
 ) -> Summary:
     """Cut stamps out of surveys into a file.
@@ -66,8 +68,10 @@ def cut_to_file(
         Of the stamps [pixel], [arcsec].
     resampling
         "nearest", "bilinear" or "area".
+    angle
+        Position angle of the y axis, from north through east [deg].
     threads
-        That cut groups of rows side by side.
+        That cut groups of rows side by side; as many as there are processors if not given.
     progress
         Called after each group.
 
@@ -85,19 +89,28 @@ def cut_to_file(
         raise ParameterFault(f"{out.name} must end in one of {', '.join(SUFFIXES)}.")
     positions = hashlib.sha256(np.stack([ra, dec]).astype("<f8").tobytes()).hexdigest()
     request = {"surveys": [survey.uri for survey in surveys], "positions": positions, "rows": len(ra)}
-    request |= {"size": size, "scale": scale, "resampling": resampling}
+    request |= {"size": size, "scale": scale, "resampling": resampling, "angle": angle}
     part = Unfinished.open(out.with_name(out.name + ".part"), request, (len(ra), size, size, len(surveys)))
     undone = part.undone
     most = max(1, min(1024, GROUP_BYTES // (4 * size * size * len(surveys))))
     dealt = groups(surveys, ra[undone], dec[undone], size=size, scale=scale, most=most)
 
     def cut(rows: Integer[np.ndarray, " m"]) -> tuple[int, tuple[TileRead, ...], tuple[TileError, ...]]:
-        stamps = cutouts(surveys, ra[rows], dec[rows], size=size, scale=scale, resampling=resampling, digests=False)
+        stamps = cutouts(
+            surveys,
+            ra[rows],
+            dec[rows],
+            size=size,
+            scale=scale,
+            angle=angle,
+            resampling=resampling,
+            digests=False,
+        )
         part.store(rows, stamps)
         return len(rows), stamps.tiles, stamps.errors
 
     done, tiles, bytes_read, errors = len(ra) - len(undone), set[str](), 0, dict[str, str]()
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads or processors()) as pool:
         try:
             for future in as_completed([pool.submit(cut, undone[rows]) for rows in dealt]):
                 count, reads, failed = future.result()
