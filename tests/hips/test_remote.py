@@ -14,6 +14,7 @@ import pytest
 from hips.conftest import Sky, noise
 from inzitu.hips import Status, Survey, TileError, cutouts, remote
 from inzitu.hips.cache import Cache
+from inzitu.sky import Coverage
 
 RA, DEC = [0.0, 2.0, 90.0], [0.0, 1.0, 40.0]
 KEYS = {"size": 8, "scale": 400.0}
@@ -172,6 +173,19 @@ def test_a_tile_replaced_between_two_ranges_is_an_error(server: Server, tmp_path
     server.manner = "changing"
     cut = cutouts([Survey.open(server.url, cache=tmp_path)], RA[:1], DEC[:1], digests=False, **KEYS)  # type: ignore[arg-type]
     assert "replaced while it was read" in str(cut.errors[0])
+
+
+@pytest.mark.parametrize(("stated", "said"), [("1", "there are tiles in Norder2"), ("3", "none of 4 tiles is there")])
+def test_properties_that_lie_about_the_order_are_found_out_where_there_is_a_coverage(
+    server: Server, tmp_path: Path, stated: str, said: str
+) -> None:
+    sky = Sky(noise(2, 4), 2, 4, "galactic")
+    server.root = sky.write(tmp_path / "tree")
+    Coverage.from_cells(1, np.array([3, 20, 41])).write(server.root / "Moc.fits")
+    assert Survey.open(server.url, cache=tmp_path / "cache").order == 2
+    sky.write_properties(server.root, hips_order=stated)
+    with pytest.raises(ValueError, match=f"states hips_order {stated}, but inside its coverage {said}"):
+        Survey.open(server.url, cache=tmp_path / "cache")
 
 
 def test_a_missing_tile_is_no_error(server: Server, tmp_path: Path) -> None:

@@ -59,6 +59,14 @@ def test_intersection_and_union_are_those_of_the_sets_of_cells() -> None:
     assert a.intersection() == a
 
 
+def test_a_sample_lies_inside_and_far_apart() -> None:
+    coverage = Coverage.from_text("3/700-703 5/12000 9/5")
+    ra, dec = coverage.sample(3)
+    assert len(ra) == 3
+    assert coverage.contains(ra, dec).all()
+    assert len(np.unique(cell_of(ra, dec, 3))) == 3
+
+
 def test_a_coverage_of_nothing_holds_nothing() -> None:
     nothing = Coverage.from_cells(5, np.empty(0, dtype=np.uint64))
     assert nothing.area == 0.0

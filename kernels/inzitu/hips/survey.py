@@ -14,12 +14,15 @@ from jaxtyping import Float, Int8, Integer
 
 from inzitu.hips.cache import Cache, user_cache
 from inzitu.hips.folder import Folder
-from inzitu.hips.projection import Numbers
+from inzitu.hips.projection import Numbers, cells, stamp_axes
 from inzitu.hips.properties import Properties
 from inzitu.hips.sampling import Grid
 from inzitu.hips.tiles import BLOCK, HEAD, WHOLE, Handle, Tile
 from inzitu.hips.writing import tile_path
 from inzitu.sky import Coverage
+
+PROBES = 4
+"""Tiles looked for when a HiPS behind http(s) is opened."""
 
 
 @runtime_checkable
@@ -86,6 +89,8 @@ class Survey:
             raise
         survey = cls(place.edition(stated.stated.get("hips_release_date", "")), stated)
         weakref.finalize(survey, place.close)
+        if not isinstance(place, Folder):
+            _check_order(survey)
         return survey
 
     @property
@@ -196,6 +201,25 @@ def _stated(place: Place, where: str) -> Properties:
         found = "it has no FITS tiles" if deepest is None else f"its deepest FITS tiles are in Norder{deepest}"
         raise ValueError(f"{where} states hips_order {stated.order}, but {found}; correct its properties.")
     return stated
+
+
+def _check_order(survey: Survey) -> None:
+    """Hold the order that a HiPS behind http(s) states, whose tiles nobody lists, against a few inside its coverage."""
+
+    def has_tiles(order: int) -> bool:
+        return any(survey.place.size(tile_path(order, npix)) is not None for npix in cells(axes, order).tolist())
+
+    try:
+        ra, dec = survey.coverage().sample(PROBES)
+        axes = stamp_axes(ra, dec, np.zeros(len(ra)), survey.frame)
+        stated, deeper = has_tiles(survey.order), has_tiles(survey.order + 1)
+    except (ValueError, OSError):
+        return  # without a coverage nothing is known; a server in trouble shows when cutouts are asked for
+    if len(ra) and (deeper or not stated):
+        found = f"there are tiles in Norder{survey.order + 1}" if deeper else f"none of {len(ra)} tiles is there"
+        raise ValueError(
+            f"{survey.uri} states hips_order {survey.order}, but inside its coverage {found}; correct its properties."
+        )
 
 
 def _content(place: Place, path: str) -> bytes | None:

@@ -99,6 +99,15 @@ class Coverage:
             inside[rows] = self.moc.contains_lonlat(*place)
         return inside
 
+    def sample(self, count: int) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """Return at most so many positions [deg] inside, spread over the coverage."""
+        from cdshealpix.nested import healpix_to_lonlat
+
+        ranges = self.moc.to_order29_ranges.astype(np.int64)
+        chosen = ranges[np.unique(np.linspace(0, len(ranges) - 1, count).astype(int))] if len(ranges) else ranges
+        lon, lat = healpix_to_lonlat(chosen.sum(axis=1) // 2, DEEPEST)
+        return np.asarray(lon.deg), np.asarray(lat.deg)
+
     def intersection(self, *others: Coverage) -> Coverage:
         """Return what this coverage has in common with all the others."""
         return Coverage(reduce(lambda moc, other: moc.intersection(other.moc), others, self.moc))
