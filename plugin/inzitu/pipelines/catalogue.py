@@ -7,6 +7,7 @@ manifest chains steps into further pipelines under ``pipelines:``.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated, Literal, Self, override
 
@@ -14,6 +15,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from inzitu.errors import ManifestFault
 from inzitu.pipelines.declaration import Kind, Parameters, Pipeline, Port, Step
+from inzitu.pipelines.download import DownloadParameters
 from inzitu.prov.facts import ActivityKind
 
 if TYPE_CHECKING:
@@ -136,6 +138,10 @@ class PredictParameters(Parameters):
     """How predictions are made."""
 
 
+class DatasetParameters(Parameters):
+    """How stamps are written as arrays."""
+
+
 class EvaluateParameters(Parameters):
     """How predictions are compared with the truth."""
 
@@ -158,9 +164,18 @@ _SCORES = Port("scores", Kind.SCORES)
 
 
 def _optional(port: Port) -> Port:
-    return Port(port.role, port.kind, optional=True)
+    return replace(port, optional=True)
 
 
+DOWNLOAD = Step(
+    name="download",
+    title="Fetch a list of sources with redshift from SDSS or a TAP service",
+    parameters=DownloadParameters,
+    takes=(),
+    makes=(_TRAINING,),
+    activity=ActivityKind.SELECTION,
+    function="inzitu.run.download:download",
+)
 SELECT = Step(
     name="select",
     title="Match the lists with the archive's catalogue inside the coverage of all bands",
@@ -178,6 +193,15 @@ CUT = Step(
     makes=(_CUTOUTS,),
     activity=ActivityKind.REDUCTION,
     function="inzitu.run.cut:cut",
+)
+DATASET = Step(
+    name="dataset",
+    title="Write the stamps and redshifts as arrays, images (n, y, x, c) and labels (n,)",
+    parameters=DatasetParameters,
+    takes=(_SELECTION, _CUTOUTS),
+    makes=(Port("images", Kind.ARRAY), Port("labels", Kind.ARRAY)),
+    activity=ActivityKind.REDUCTION,
+    function="inzitu.run.dataset:dataset",
 )
 TRAIN = Step(
     name="train",
@@ -225,7 +249,7 @@ DRAW = Step(
     function="inzitu.run.draw:draw",
 )
 
-SHIPPED_STEPS = (SELECT, CUT, TRAIN, CALIBRATE, PREDICT, EVALUATE, DRAW)
+SHIPPED_STEPS = (DOWNLOAD, SELECT, CUT, DATASET, TRAIN, CALIBRATE, PREDICT, EVALUATE, DRAW)
 SHIPPED_PIPELINES = (
     Pipeline(
         name="train-predict",
@@ -245,6 +269,31 @@ SHIPPED_PIPELINES = (
         title="Predict with a model that is already there (MODEL=its id)",
         steps=(SELECT, CUT, PREDICT, EVALUATE, DRAW),
         uploads=(_TARGETS, _MODEL),
+    ),
+    Pipeline(
+        name="test-pretrained",
+        title="Test a model that is already there on sources with redshift (MODEL=its id)",
+        steps=(SELECT, CUT, PREDICT, EVALUATE, DRAW),
+        uploads=(replace(_TARGETS, labelled=True), _MODEL),
+    ),
+    Pipeline(
+        name="download-sdss",
+        title="Fetch a list from SDSS or a TAP service; images and labels come out",
+        steps=(DOWNLOAD, SELECT, CUT, DATASET),
+        uploads=(),
+    ),
+    Pipeline(
+        name="download-train-evaluate",
+        title="Fetch a list, train on one part of it, test on another",
+        steps=(DOWNLOAD, SELECT, CUT, TRAIN, CALIBRATE, PREDICT, EVALUATE, DRAW),
+        uploads=(_NETWORK,),
+        defaults={"test_fraction": "0.2"},
+    ),
+    Pipeline(
+        name="download-train-predict",
+        title="Fetch a list, train on it, predict the targets",
+        steps=(DOWNLOAD, SELECT, CUT, TRAIN, CALIBRATE, PREDICT, EVALUATE, DRAW),
+        uploads=(_TARGETS, _NETWORK),
     ),
 )
 

@@ -26,6 +26,7 @@ class Kind(StrEnum):
     PREDICTIONS = "predictions"
     SCORES = "scores"
     PICTURE = "picture"
+    ARRAY = "array"
     READING = "reading"
     LOG = "log"
 
@@ -40,19 +41,15 @@ class Parameters(BaseModel):
         """Whether these parameters ask for nothing, so that the step is left out."""
         return False
 
-    @property
-    def idle(self) -> bool:
-        """Whether these parameters ask for nothing, so that the step is left out."""
-        return False
-
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A place where an artefact goes into a step or comes out of it."""
+    """A place where an artefact goes into a step or comes out of it; a labelled list is of use with redshifts only."""
 
     role: str
     kind: Kind
     optional: bool = False
+    labelled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from inzitu.archive.surveys import located
 from inzitu.errors import UserFault, as_fault
 from inzitu.jobs.costs import paces
 from inzitu.jobs.database import open_engine
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str] = tuple(sys.argv[1:])) -> int:
 
 
 def _examined(manifest: Manifest, id: str, *, started: float, whole: bool) -> dict[str, Any]:
+    manifest = located(manifest)
     engine = open_engine(manifest.database_url)
     store = JobStore(engine)
     job, past = store.get(id), store.completed(last=PAST)

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from inzitu import pipelines
 from inzitu.archive.lists import read_lists
-from inzitu.errors import NotFoundFault, ParameterFault
+from inzitu.archive.spectra import check_download
+from inzitu.errors import NotFoundFault, ParameterFault, TableFault
 from inzitu.pipelines.catalogue import SelectParameters
+from inzitu.pipelines.download import DownloadParameters
 from inzitu.prov.history import UnrecordedError
 
 if TYPE_CHECKING:
@@ -45,8 +49,17 @@ def check_job(job: Job, *, manifest: Manifest, recorder: Recorder, published: Pu
                 f"UPLOAD={upload.name},{upload.uri} is an address; send the table itself as a multipart file, "
                 f"with UPLOAD={upload.name},param:NAME."
             )
+    if isinstance(download := request.parameters.get("download"), DownloadParameters):
+        check_download(download, manifest)
     if isinstance(select := request.parameters.get("select"), SelectParameters):
-        read_lists(_lists(job, request, manifest), select, most=manifest.limits.rows)
+        lists = read_lists(_lists(job, request, manifest), select, most=manifest.limits.rows)
+        labelled = {port.role for port in request.pipeline.uploads if port.labelled}
+        for rows in lists:
+            if rows.name in labelled and not np.isfinite(rows.z).any():
+                raise TableFault(
+                    f"The {rows.name} list has no redshift; {request.pipeline.name} compares predictions with it. "
+                    "Name the column z."
+                )
 
 
 def _lists(job: Job, request: pipelines.Request, manifest: Manifest) -> dict[str, Path]:
