@@ -103,7 +103,7 @@ class Coverage:
         """Return at most so many positions [deg] inside, spread over the coverage."""
         from cdshealpix.nested import healpix_to_lonlat
 
-        ranges = self.moc.to_order29_ranges.astype(np.int64)
+        ranges = self.moc.to_depth29_ranges.astype(np.int64)
         chosen = ranges[np.unique(np.linspace(0, len(ranges) - 1, count).astype(int))] if len(ranges) else ranges
         lon, lat = healpix_to_lonlat(chosen.sum(axis=1) // 2, DEEPEST)
         return np.asarray(lon.deg), np.asarray(lat.deg)
