@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import errno
+import hashlib
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from inzitu.hips.tiles import Handle, Tile
 from inzitu.pipelines.catalogue import CutParameters, SelectParameters
+from inzitu.run import cut as module
 from inzitu.run.cut import cut
 from inzitu.run.select import select
 from inzitu.run.work import Outcome, Work
@@ -68,3 +74,58 @@ def test_finished_groups_are_not_cut_again(
     assert 0 < len(taken) < 3
     assert np.all(np.abs(pixels(outcome)).max(axis=(1, 2, 3)) > 0)
     assert len(pq.read_table(outcome.readings["tiles"])) == outcome.account["tiles"]
+
+
+def test_a_disk_that_fills_keeps_the_finished_groups(
+    work: Work, selection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROWS_A_GROUP", 4)
+    groups, note = [], module._note
+
+    def full_at_the_second(reads: object, path: Path) -> None:
+        groups.append(path.name)
+        if len(groups) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        note(reads, path)  # type: ignore[arg-type]  # passed through
+
+    monkeypatch.setattr(module, "_note", full_at_the_second)
+    with pytest.raises(OSError, match="No space left"):
+        done(work, selection, tmp_path / "first")
+    outcome = done(work, selection, tmp_path / "second")
+    assert groups[0] not in groups[1:]
+    others = done(replace(work, checkpoints=tmp_path / "others"), selection, tmp_path / "third")
+    np.testing.assert_array_equal(pixels(outcome), pixels(others))
+    assert outcome.account["tiles"] == len(set(pq.read_table(outcome.readings["tiles"])["uri"].to_pylist()))
+
+
+def test_a_disk_without_room_for_the_stamps_ends_the_step_before_anything_is_cut(
+    work: Work, selection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.posix_fallocate", full)  # a write to a map of a file without room would be a SIGBUS
+    with pytest.raises(OSError, match="No space left"):
+        done(work, selection, tmp_path / "first")
+
+
+def test_a_tile_replaced_during_the_run_is_told_by_the_digest_of_what_was_read(
+    few: Stage, work: Work, selection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tile = next((few.folder / "hips/r").glob("Norder*/Dir*/Npix*.fits"))
+    whole, opened = tile.read_bytes(), Tile.__init__
+    other = whole[:2880] + whole[2880:][::-1]
+
+    def replaced_once_open(self: Tile, handle: Handle, uri: str, **options: Any) -> None:
+        opened(self, handle, uri, **options)
+        if uri == tile.as_uri():
+            tile.write_bytes(other)
+
+    monkeypatch.setattr(Tile, "__init__", replaced_once_open)
+    try:
+        outcome = done(work, selection, tmp_path / "first")
+        [read] = [row for row in pq.read_table(outcome.readings["tiles"]).to_pylist() if row["uri"] == tile.as_uri()]
+        assert read["sha256"] == hashlib.sha256(whole).hexdigest()
+        assert tile.read_bytes() == other
+    finally:
+        tile.write_bytes(whole)
