@@ -272,6 +272,15 @@ def test_only_the_rows_needed_are_read(tmp_path: Path) -> None:
     assert estimate == pytest.approx(read.bytes, rel=0.1)
 
 
+def test_of_many_tiles_a_sample_stands_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Sky(noise(1, 64), 1, 64).write(tmp_path)
+    lon, lat = (grid.ravel() for grid in np.meshgrid(np.arange(0.0, 360, 10), np.arange(-80.0, 81, 10)))
+    exact = bytes_to_read([Survey.open(root)], lon, lat, 16, 100.0)
+    assert exact[0] == 48
+    monkeypatch.setattr("inzitu.hips.survey.WEIGHED", 20)
+    assert bytes_to_read([Survey.open(root)], lon, lat, 16, 100.0) == pytest.approx(exact, rel=0.1)
+
+
 def test_a_header_longer_than_two_blocks_is_read_to_its_end(sky: Sky, tmp_path: Path) -> None:
     sky = Sky(noise(0, 256), 0, 256, cards={f"KEY{k}": k for k in range(100)})
     result = cutouts([Survey.open(sky.write(tmp_path))], RA, DEC, size=9, scale=400.0, digests=False)

@@ -21,6 +21,8 @@ from inzitu.hips.tiles import BLOCK, HEAD, WHOLE, Handle, Tile
 from inzitu.hips.writing import tile_path
 from inzitu.sky import Coverage
 
+WEIGHED = 8192
+"""Tiles whose files are looked at for an estimate; of more, so many chosen at random stand for all."""
 PROBES = 4
 """Tiles looked for when a HiPS behind http(s) is opened."""
 
@@ -147,6 +149,10 @@ class Survey:
 
     def weigh(self, tiles: Integer[np.ndarray, " t"], rows: Integer[np.ndarray, " t"]) -> tuple[int, int]:
         """Return how many of these tiles there are, and the bytes to read for so many rows of each; none is opened."""
+        share = max(1.0, len(tiles) / WEIGHED)
+        if share > 1:
+            chosen = np.random.default_rng(0).choice(len(tiles), WEIGHED, replace=False)
+            tiles, rows = tiles[chosen], rows[chosen]
         if isinstance(self.place, Folder):
             found = [self.place.size(tile_path(self.order, npix)) for npix in tiles.tolist()]
         else:
@@ -155,7 +161,8 @@ class Survey:
         there = np.array([size is not None for size in found], bool)
         sizes = np.array([size or 0 for size in found], np.int64)
         parts = np.minimum(HEAD + rows * sizes // self.tile_width, sizes)
-        return int(there.sum()), int(np.where(sizes <= WHOLE, sizes, parts).sum())
+        size = np.where(sizes <= WHOLE, sizes, parts).sum()
+        return round(share * there.sum()), round(share * size)
 
     def cutouts(
         self,
