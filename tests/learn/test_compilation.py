@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -28,3 +29,15 @@ def test_a_program_that_was_compiled_once_is_taken_from_the_folder(tmp_path: Pat
     done = subprocess.run(command, check=True, timeout=120, capture_output=True, text=True)
     assert int(done.stdout) > 0
     assert list((tmp_path / "programs").iterdir())
+
+
+def test_the_programs_kept_longest_go_first(tmp_path: Path) -> None:
+    keep = "from inzitu.learn import compilation; compilation.keep(pathlib.Path(sys.argv[1]), most=250)"
+    program = f"import pathlib, sys; {keep}; sys.exit('jax' in sys.modules)"
+    for age in range(4):
+        path = tmp_path / f"program-{age}"
+        path.write_bytes(bytes(100))
+        os.utime(path, (1e9 - age, 1e9 - age))
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+    assert done.returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["program-0", "program-1"]

@@ -17,22 +17,32 @@ from scipy.special import ndtr
 from inzitu.errors import ParameterFault, TableFault
 from inzitu.learn import bundles
 from inzitu.learn.ship import ship
+from inzitu.manifest import Manifest
 from inzitu.pipelines.catalogue import (
     CalibrateParameters,
     DrawParameters,
     EvaluateParameters,
     PredictParameters,
+    SearchParameters,
     TrainParameters,
 )
 from inzitu.run.calibrate import calibrate
 from inzitu.run.draw import draw
 from inzitu.run.evaluate import evaluate
 from inzitu.run.predict import predict
+from inzitu.run.search import Trials, search
 from inzitu.run.train import train
 from inzitu.run.work import Work
 from run.stampset import NETWORK, write_cutouts, write_stamps, z_of
 
 QUICK: dict[str, Any] = {"network": "own", "epochs": 40, "learning_rate": 0.01, "validation_fraction": 0.3}
+
+
+@pytest.fixture
+def manifest() -> Manifest:
+    """No step here looks at the archive."""
+    archive = {"surveys": [{"band": "g", "hips": "none"}], "catalogue": {"path": "none"}}
+    return Manifest.model_validate({"archive": archive, "engine": {"workers": 1}})
 
 
 @pytest.fixture
@@ -207,3 +217,28 @@ def test_one_bad_row_in_a_batch_is_sky_and_the_others_learn(inputs: dict[str, Pa
     np.save(inputs["cutouts"] / "pixels.npy", images)
     found = predicted(trained(inputs, work, epochs=2), work)
     assert pq.read_table(found["predictions"])["z_median"].null_count == 0
+
+
+def test_a_search_keeps_the_best_trial_and_trains_none_twice(inputs: dict[str, Path], work: Work) -> None:
+    parameters = SearchParameters(**(QUICK | {"epochs": 10}), grid="learning_rate=1e-5/1e-2; head=mixture(1)")
+    made = search(parameters, inputs, work).made
+    best, worst = json.loads(made["trials"].read_text())
+    assert best["parameters"] == {"learning_rate": 0.01, "head": "mixture(1)"}
+    assert best["validation_crps"] < worst["validation_crps"]
+    assert bundles.load(made["model"]).json["validation_crps"] == best["validation_crps"]
+    again = Trials(parameters.trials(), tuple(inputs.items()), work.checkpoints).trial(worst["trial"])
+    assert again["seconds"] == worst["seconds"]
+
+
+@pytest.mark.parametrize(
+    ("grid", "reason"),
+    [
+        ("seed=1/2", "'seed' cannot be tried"),
+        ("epochs=1/-2", "-2: Input should be greater"),
+        ("epochs=3", "from 2 to 64 trials"),
+        ("epochs=" + "/".join(map(str, range(1, 70))), "from 2 to 64 trials"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_refused_before_the_job_queues(grid: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        SearchParameters(grid=grid)

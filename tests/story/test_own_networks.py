@@ -1,4 +1,4 @@
-"""A user's own network over HTTP: checked before it queues, trained like one of the house, in the record and a bundle."""
+"""A user's own network over HTTP: checked before it queues, trained like any other, in the record and in the bundle."""
 
 from __future__ import annotations
 

@@ -1,28 +1,50 @@
-"""Compiled programs kept on disk, so that a second start of the same training or predictor does not compile."""
+"""Compiled programs kept on disk, so that a second start of the same training or predictor does not compile.
+
+Loads no JAX: it may be asked for at a process's start, whether or not something will be compiled.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
+# A start compiles some hundred small programs besides the large one; together they take longer than it [s].
+WORTH_KEEPING = 0.0
+MOST_BYTES = 1 << 30
 
-# Programs that compile faster are not worth a file [s].
-WORTH_KEEPING = 0.3
 
-
-def keep(folder: Path) -> None:
+def keep(folder: Path, *, most: int = MOST_BYTES) -> None:
     """Keep this process's compiled programs in a folder, and take those that are there.
 
-    A setting of JAX for the whole process: for a worker or a script at its start, not for a library.
+    A setting of JAX for the whole process and those it starts: for a worker or a script, not for a library.
 
     Parameters
     ----------
     folder
         Made if it is not there; may be shared by processes.
+    most
+        Beyond this the programs kept longest go [byte].
     """
     folder.mkdir(parents=True, exist_ok=True)
-    update: Callable[[str, object], None] = jax.config.update
-    update("jax_compilation_cache_dir", str(folder))
-    update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)
-    update("jax_persistent_cache_min_entry_size_bytes", 0)
+    _make_room(folder, most)
+    settings: dict[str, object] = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": WORTH_KEEPING,
+        "jax_persistent_cache_min_entry_size_bytes": 0,
+    }
+    for name, value in settings.items():
+        os.environ[name.upper()] = str(value)
+        if (jax := sys.modules.get("jax")) is not None:
+            update: Callable[[str, object], None] = jax.config.update
+            update(name, value)
+
+
+def _make_room(folder: Path, most: int) -> None:
+    found = [(path.stat().st_mtime, path.stat().st_size, path) for path in folder.iterdir() if path.is_file()]
+    total = 0
+    for _, size, path in sorted(found, reverse=True):
+        total += size
+        if total > most:
+            path.unlink(missing_ok=True)

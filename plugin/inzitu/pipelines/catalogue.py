@@ -6,12 +6,14 @@ manifest chains steps into further pipelines under ``pipelines:``.
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated, Literal, Self, override
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from inzitu.errors import ManifestFault
 from inzitu.pipelines.declaration import Kind, Parameters, Pipeline, Port, Step
@@ -25,6 +27,9 @@ MOST_HELD_OUT = 0.8
 
 _HEAD = re.compile(r"mixture\((?P<k>\d{1,3})(, ?truncated)?\)|bins\((?P<bins>\d{1,4}), ?[0-9.]{1,9}\)")
 MOST_COMPONENTS, MOST_BINS = 64, 256
+MOST_TRIALS = 64
+_TRIED = {"network", "head", "scalars", "masked", "epochs", "batch_size", "learning_rate", "members"}
+"""What a search may vary: not what decides the split, on which the trials are compared."""
 
 
 def _between_commas(value: object) -> object:
@@ -116,6 +121,46 @@ class TrainParameters(Parameters):
                 f"leave {1 - MOST_HELD_OUT:g} to train on"
             )
         return self
+
+
+class SearchParameters(TrainParameters):
+    """The trainings to compare."""
+
+    grid: str = Field(
+        "learning_rate=3e-4/1e-3",
+        description="What to try, each with each: learning_rate=3e-4/1e-3; head=mixture(3)/mixture(5). Of network, "
+        "head, scalars, masked, epochs, batch_size, learning_rate, members.",
+    )
+
+    @model_validator(mode="after")
+    def _every_trial_can_be(self) -> Self:
+        self.trials()
+        return self
+
+    def axes(self) -> dict[str, list[str]]:
+        """Return what is tried of each parameter."""
+        axes = {}
+        for axis in filter(None, (part.strip() for part in self.grid.split(";"))):
+            name, _, values = axis.partition("=")
+            axes[name.strip().lower()] = [value.strip() for value in values.split("/")]
+        if unknown := set(axes) - _TRIED:
+            raise ValueError(f"{min(unknown)!r} cannot be tried; there are {', '.join(sorted(_TRIED))}")
+        return axes
+
+    def trials(self) -> tuple[dict[str, object], ...]:
+        """Return the parameters of each training."""
+        axes = self.axes()
+        if not 1 < math.prod(map(len, axes.values())) <= MOST_TRIALS:
+            raise ValueError(f"the grid must hold from 2 to {MOST_TRIALS} trials")
+        base = self.model_dump(exclude={"grid"})
+        found = []
+        for values in itertools.product(*axes.values()):
+            try:
+                found.append(TrainParameters.model_validate(base | dict(zip(axes, values, strict=True))).model_dump())
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise ValueError(f"{first['input']}: {first['msg']}") from error
+        return tuple(found)
 
 
 class CalibrateParameters(Parameters):
@@ -212,6 +257,15 @@ TRAIN = Step(
     activity=ActivityKind.RECONSTRUCTION,
     function="inzitu.run.train:train",
 )
+SEARCH = Step(
+    name="search",
+    title="Train in several ways on one split and keep the best",
+    parameters=SearchParameters,
+    takes=(_SELECTION, _CUTOUTS, _NETWORK, _optional(_TRAINING)),
+    makes=(_SPLIT, _MODEL, Port("trials", Kind.SCORES)),
+    activity=ActivityKind.RECONSTRUCTION,
+    function="inzitu.run.search:search",
+)
 CALIBRATE = Step(
     name="calibrate",
     title="Derive a model whose PDFs mean what they say from one that was trained",
@@ -249,7 +303,7 @@ DRAW = Step(
     function="inzitu.run.draw:draw",
 )
 
-SHIPPED_STEPS = (DOWNLOAD, SELECT, CUT, DATASET, TRAIN, CALIBRATE, PREDICT, EVALUATE, DRAW)
+SHIPPED_STEPS = (DOWNLOAD, SELECT, CUT, DATASET, TRAIN, SEARCH, CALIBRATE, PREDICT, EVALUATE, DRAW)
 SHIPPED_PIPELINES = (
     Pipeline(
         name="train-predict",
@@ -263,6 +317,12 @@ SHIPPED_PIPELINES = (
         steps=(SELECT, CUT, TRAIN, CALIBRATE, PREDICT, EVALUATE, DRAW),
         uploads=(_TRAINING, _NETWORK),
         defaults={"test_fraction": "0.2"},
+    ),
+    Pipeline(
+        name="search-predict",
+        title="Train in several ways, predict with the best",
+        steps=(SELECT, CUT, SEARCH, CALIBRATE, PREDICT, EVALUATE, DRAW),
+        uploads=(_TRAINING, _TARGETS, _NETWORK),
     ),
     Pipeline(
         name="predict-pretrained",

@@ -21,6 +21,7 @@ from inzitu.errors import Fault, UserFault, as_fault
 from inzitu.jobs.database import open_engine
 from inzitu.jobs.job import Job, Progress, Result
 from inzitu.jobs.store import JobStore
+from inzitu.learn import compilation
 from inzitu.manifest import Manifest
 from inzitu.pipelines import Request, check
 from inzitu.prov.recorder import Recorder
@@ -72,6 +73,7 @@ class _JobRun:
         job = self.jobs.get(self.id)
         try:
             self.manifest = located(self.manifest)
+            compilation.keep(self.manifest.state / "compiled")
             request = self._request(job)
             uploads = {upload.name: self.manifest.state / upload.path for upload in job.uploads}
             self.scratch.mkdir(parents=True, exist_ok=True)

@@ -79,7 +79,7 @@ def network_of(request: Request, files: Mapping[str, Path], manifest: Manifest) 
     LimitFault
         It has more parameters, or takes more memory, than allowed.
     """
-    train, cut = request.parameters.get("train"), request.parameters.get("cut")
+    train, cut = request.parameters.get("train") or request.parameters.get("search"), request.parameters.get("cut")
     if not isinstance(cut, CutParameters) or not (isinstance(train, TrainParameters) or "model" in files):
         return None
     # JAX takes seconds to load; a job without a network need not wait for it.

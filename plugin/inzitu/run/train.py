@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -22,43 +23,80 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from inzitu.learn.train import Report
+    from inzitu.learn.recipe import Recipe
+    from inzitu.learn.train import Report, Trained
     from inzitu.pipelines.catalogue import TrainParameters
     from inzitu.run.work import Work
 
 FEWEST_ROWS = 20
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Lesson:
+    """What a network learns from.
+
+    Attributes
+    ----------
+    stamps
+        The job's stamps.
+    index
+        Which of them [n] can be learned from.
+    part
+        Whether each of these trains, validates or tests; all of one sky cell are on the same side.
+    scalars
+        The numbers that come with each of these, by name.
+    """
+
+    stamps: StampSet
+    index: np.ndarray
+    part: np.ndarray
+    scalars: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(cls, parameters: TrainParameters, inputs: Mapping[str, Path]) -> Self:
+        """Gather what the artefacts of earlier steps hold."""
+        stamps = StampSet.open(inputs)
+        scalars = scalars_of(parameters.scalars, stamps, inputs)
+        index = _usable(stamps, scalars, masked=parameters.masked)
+        held = (parameters.validation_fraction, parameters.test_fraction)
+        ra, dec = (stamps.column(name)[index].astype(np.float64) for name in ("ra", "dec"))
+        part = split_by_cell(ra, dec, seed=parameters.seed, fractions=(1 - sum(held), *held))
+        return cls(stamps, index, part, {name: values[index] for name, values in scalars.items()})
+
+    def learned(self, recipe: Recipe, **options: Any) -> Trained:
+        """Train by a recipe; the options are those of `inzitu.learn.train.train`."""
+        z = self.stamps.column("z")[self.index].astype(np.float32)
+        return learning.train(
+            self.stamps.images(self.index), z, self.part, recipe=recipe, scalars=self.scalars, **options
+        )
+
+    def save(self, trained: Trained, folder: Path) -> Outcome:
+        """Write split and model into a folder."""
+        split, model = folder / "split.parquet", folder / "model"
+        columns = {name: self.stamps.rows[name].take(self.index) for name in ("row", "source_id")}
+        pq.write_table(pa.table(columns | {"part": pa.array([Part(p).name.lower() for p in self.part])}), split)
+        about = self.stamps.description
+        bundles.save(
+            trained,
+            model,
+            bands=about["bands"],
+            scale=about["scale"],
+            units=", ".join(dict.fromkeys(about["units"])),
+            extra={"split": digest(split), "surveys": about["surveys"]},
+        )
+        return Outcome(made={"split": split, "model": model})
+
+
 def train(parameters: TrainParameters, inputs: Mapping[str, Path], work: Work) -> Outcome:
     """Split the training rows by sky cell, train, and write the model's bundle."""
-    stamps = StampSet.open(inputs)
-    scalars = scalars_of(parameters.scalars, stamps, inputs)
-    index = _usable(stamps, scalars, masked=parameters.masked)
-    part = _split(stamps, index, parameters)
-    trained = learning.train(
-        stamps.images(index),
-        stamps.column("z")[index].astype(np.float32),
-        part,
-        recipe=recipe_of(parameters, inputs.get("network")),
-        scalars={name: values[index] for name, values in scalars.items()},
+    lesson = Lesson.of(parameters, inputs)
+    trained = lesson.learned(
+        recipe_of(parameters, inputs.get("network")),
         checkpoints=work.checkpoints,
         checkpoint_seconds=work.manifest.engine.checkpoint_seconds,
         report=lambda report: _tell(report, work),
     )
-    split = work.folder / "split.parquet"
-    columns = {name: stamps.rows[name].take(index) for name in ("row", "source_id")}
-    pq.write_table(pa.table(columns | {"part": pa.array([Part(p).name.lower() for p in part])}), split)
-    bundles.save(
-        trained,
-        work.folder / "model",
-        bands=stamps.description["bands"],
-        scale=stamps.description["scale"],
-        units=", ".join(dict.fromkeys(stamps.description["units"])),
-        extra={"split": digest(split), "surveys": stamps.description["surveys"]},
-    )
-    steps, settled = trained.history[-1]["step"], trained.recipe
-    images = steps * settled.batch_size * (settled.members or 1)
-    return Outcome(made={"split": split, "model": work.folder / "model"}, account={"images_trained": images})
+    return lesson.save(trained, work.folder)
 
 
 def _usable(stamps: StampSet, scalars: Mapping[str, np.ndarray], *, masked: bool) -> np.ndarray:
@@ -74,13 +112,6 @@ def _usable(stamps: StampSet, scalars: Mapping[str, np.ndarray], *, masked: bool
         f"Only {len(index)} training rows have a redshift, a counterpart and complete stamps; training takes at least "
         f"{FEWEST_ROWS}. Of the stamps that were cut for them: {tally}. The selection says what became of each row."
     )
-
-
-def _split(stamps: StampSet, index: np.ndarray, parameters: TrainParameters) -> np.ndarray:
-    """Return the part of each stamp; all of one sky cell are on the same side."""
-    held = (parameters.validation_fraction, parameters.test_fraction)
-    ra, dec = (stamps.column(name)[index].astype(np.float64) for name in ("ra", "dec"))
-    return split_by_cell(ra, dec, seed=parameters.seed, fractions=(1 - sum(held), *held))
 
 
 def _tell(report: Report, work: Work) -> None:

@@ -50,7 +50,7 @@ class Examiner:
             return self._asked(job)
         roles = [upload.name for upload in job.uploads]
         request = pipelines.check(job.parameters, roles, chains=self._manifest.pipelines)
-        train, cut = request.parameters.get("train"), request.parameters.get("cut")
+        train, cut = request.parameters.get("train") or request.parameters.get("search"), request.parameters.get("cut")
         if train is None and request.model is None:
             return None
         if train is None or "network" in roles:

@@ -1,0 +1,79 @@
+"""The step search: several trainings on the same split, spread over the engine's workers; the best becomes the model.
+
+A trial that is done leaves a file behind, so that a worker that takes over does not train it again. The trials are
+compared by the CRPS of the validation rows, which is thereby a little better than that of new sources.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from inzitu.pipelines.catalogue import SearchParameters, TrainParameters
+from inzitu.run.networks import recipe_of
+from inzitu.run.train import Lesson
+from inzitu.run.work import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from inzitu.run.work import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """The trials of a search; travels to the engine's workers."""
+
+    chosen: tuple[Mapping[str, Any], ...]
+    inputs: tuple[tuple[str, Path], ...]
+    folder: Path
+
+    def trial(self, number: int) -> dict[str, Any]:
+        """Train one, unless it is done; return what was chosen, its validation CRPS and the seconds it took."""
+        folder = self.folder / f"trial-{number}"
+        done = folder / "done.json"
+        if done.exists():
+            return dict(json.loads(done.read_text()))
+        folder.mkdir(exist_ok=True)
+        began = perf_counter()
+        parameters, inputs = TrainParameters.model_validate(self.chosen[number]), dict(self.inputs)
+        lesson = Lesson.of(parameters, inputs)
+        trained = lesson.learned(recipe_of(parameters, inputs.get("network")), checkpoints=folder / "checkpoints")
+        lesson.save(trained, folder)
+        found = {
+            "trial": number,
+            "validation_crps": trained.validation_crps,
+            "seconds": round(perf_counter() - began, 1),
+        }
+        half = folder / "done.tmp"
+        half.write_text(json.dumps(found))
+        half.rename(done)
+        return found
+
+
+def search(parameters: SearchParameters, inputs: Mapping[str, Path], work: Work) -> Outcome:
+    """Train every combination of the grid, and keep the best."""
+    chosen = parameters.trials()
+    trials = Trials(chosen, tuple(inputs.items()), work.checkpoints)
+    found: list[dict[str, Any]] = []
+    for number, result in work.engine.map(trials.trial, range(len(chosen))):
+        asked = {name: chosen[number][name] for name in parameters.axes()}
+        found.append(result | {"parameters": asked})
+        work.log(f"trial {number} ({_shown(asked)}): validation CRPS {result['validation_crps']:.4f}")
+        best = min(found, key=lambda trial: trial["validation_crps"])
+        work.progress(len(found), len(chosen), crps=round(best["validation_crps"], 4))
+    path = work.folder / "trials.json"
+    path.write_text(json.dumps(sorted(found, key=lambda trial: trial["validation_crps"]), indent=1) + "\n")
+    winner = work.checkpoints / f"trial-{best['trial']}"
+    made = {role: (winner / name).rename(work.folder / name) for role, name in _PRODUCTS.items()}
+    return Outcome(made={**made, "trials": path})
+
+
+_PRODUCTS = {"split": "split.parquet", "model": "model"}
+
+
+def _shown(asked: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in asked.items())
