@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 import tracemalloc
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -121,6 +124,23 @@ def test_partitions_elsewhere_on_the_sky_are_not_opened(
     np.testing.assert_array_equal(found.first, rows)
     assert 1 <= len(searched) <= 2 < len(partitions(Path(entry.path)))
     assert set(found.files) == set(searched)
+
+
+def test_what_travels_to_a_cluster_gives_the_same_there(
+    sky: dict[str, np.ndarray], sources: tuple[np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inzitu.archive.partitions.ROWS", 300)
+    entry = write(sky, tmp_path / "catalogue", "folder")
+
+    def elsewhere(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+        """Do each item, the last first, with copies of all that is sent and of what comes back."""
+        for index, item in reversed(list(enumerate(items))):
+            there, sent = pickle.loads(pickle.dumps((function, item)))
+            yield index, pickle.loads(pickle.dumps(there(sent)))
+
+    here, there = (counterparts(entry, *sources, RADIUS, rows=300, mapping=m) for m in (module.in_turn, elsewhere))
+    np.testing.assert_array_equal(here.first, there.first)
+    assert here.columns.equals(there.columns)
 
 
 def test_a_search_that_is_cut_short_says_how_much_it_saw(

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +17,7 @@ from inzitu.archive.selection import select_rows
 from inzitu.errors import LimitFault, TableFault
 from inzitu.manifest import Manifest
 from inzitu.pipelines.catalogue import SelectParameters
+from inzitu.prov.store import digest
 from inzitu.run.select import select
 from inzitu.run.work import Work
 from story.stage import Stage
@@ -159,3 +164,28 @@ def test_a_cluster_selects_the_same_rows(few: Stage, work: Work, manifest: Manif
     shared = select_rows(lists, SelectParameters(), manifest, mapping=work.engine.map)
     assert alone.table.equals(shared.table)
     assert alone.in_bands == dict.fromkeys(manifest.archive.bands, 12)
+
+
+def test_a_catalogue_is_hashed_once_until_it_changes(
+    few: Stage, work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = sent(tmp_path, "targets", ra=list(few.quasars["ra"]), dec=list(few.quasars["dec"]))
+    catalogue = tmp_path / "catalogue.parquet"
+    shutil.copy(work.manifest.archive.catalogue.path, catalogue)
+    entry = work.manifest.archive.catalogue.model_copy(update={"path": str(catalogue)})
+    archive = work.manifest.archive.model_copy(update={"catalogue": entry})
+    work = replace(work, manifest=work.manifest.model_copy(update={"archive": archive}))
+    hashed: list[Path] = []
+
+    def noted(path: Path) -> str:
+        hashed.append(path)
+        return digest(path)
+
+    monkeypatch.setattr("inzitu.run.select.digest", noted)
+    for expected in (1, 1):
+        reading = select(SelectParameters(), {"targets": targets}, work).readings["catalogue"]
+        assert pq.read_table(reading)["sha256"].to_pylist() == [hashlib.sha256(catalogue.read_bytes()).hexdigest()]
+        assert len(hashed) == expected
+    os.utime(catalogue, ns=(1, 1))
+    select(SelectParameters(), {"targets": targets}, work)
+    assert len(hashed) == 2

@@ -46,8 +46,10 @@ class Counterparts:
         Identifier and magnitudes of the counterparts, in that order.
     files
         The files that were searched.
+    size
+        What was to be searched of them [byte].
     share
-        How much of what had to be searched was searched, 0 to 1.
+        How much of that was searched, 0 to 1.
     answers
         The answers of a catalogue behind TAP, as a reading.
     """
@@ -56,6 +58,7 @@ class Counterparts:
     separation: np.ndarray
     columns: pa.Table
     files: tuple[Path, ...]
+    size: int
     share: float = 1.0
     answers: Path | None = None
 
@@ -106,7 +109,7 @@ def counterparts(
     answers: Path | None = None
     if entry.tap:
         if folder is None:
-            return _Nearest(len(ra)).counterparts((), share=0.0, names=[entry.id, *entry.magnitudes])
+            return _Nearest(len(ra)).counterparts((), 0, share=0.0, names=[entry.id, *entry.magnitudes])
         near, answers = fetch_nearby(entry, ra, dec, radius, folder=folder, progress=progress)
         entry = entry.model_copy(update={"path": str(near), "tap": "", "table": ""})
     search = _Search(entry, radius, rows)
@@ -126,8 +129,8 @@ def counterparts(
                 break
     except (OSError, TableFault) as error:
         raise ArchiveFault(f"The catalogue {entry.path} cannot be read: {error}") from error
-    files = tuple(sorted({part.path for part, _ in parts}))
-    found_all = best.counterparts(files, share=done / len(parts) if parts else 1.0, names=search.carried)
+    files, size = tuple(sorted({part.path for part, _ in parts})), sum(part.size for part, _ in parts)
+    found_all = best.counterparts(files, size, share=done / len(parts) if parts else 1.0, names=search.carried)
     return replace(found_all, answers=answers)
 
 
@@ -243,7 +246,7 @@ class _Nearest:
         self._separation[at], self._number[at] = separation[nearer], number
         self._table[at], self._row[at] = len(self._tables) - 1, np.flatnonzero(nearer)
 
-    def counterparts(self, files: tuple[Path, ...], *, share: float, names: Sequence[str]) -> Counterparts:
+    def counterparts(self, files: tuple[Path, ...], size: int, *, share: float, names: Sequence[str]) -> Counterparts:
         """Return them."""
         first = np.flatnonzero(self._table >= 0)
         kinds = [pa.string(), *[pa.float64()] * (len(names) - 1)]
@@ -251,4 +254,4 @@ class _Nearest:
         offsets = np.cumsum([0, *(table.num_rows for table in self._tables)])
         rows = offsets[self._table[first]] + self._row[first]
         columns = pa.concat_tables([*self._tables, nothing]).take(pa.array(rows))
-        return Counterparts(first, self._separation[first], columns, files, share)
+        return Counterparts(first, self._separation[first], columns, files, size, share)

@@ -63,8 +63,10 @@ class Selection:
         How many lie in that of all bands.
     files
         The catalogue's files that were searched.
+    size
+        What was to be searched of them [byte].
     share
-        How much of what had to be searched in them was searched, 0 to 1.
+        How much of that was searched, 0 to 1.
     answers
         The answers of a catalogue behind TAP, as a reading.
     """
@@ -73,6 +75,7 @@ class Selection:
     in_bands: Mapping[str, int]
     in_all: int
     files: tuple[Path, ...]
+    size: int
     share: float
     answers: Path | None = None
 
@@ -143,6 +146,7 @@ def select_rows(
         in_bands={band: sum(int(mask.sum()) for mask in masks) for band, masks in inside.items()},
         in_all=sum(int(mask.sum()) for mask in inside_all),
         files=found.files,
+        size=found.size,
         share=found.share,
         answers=found.answers,
     )

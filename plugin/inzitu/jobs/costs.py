@@ -24,6 +24,8 @@ _LINES: Mapping[str, tuple[float, Mapping[str, float]]] = {
     "select": (0.5, {"rows": 1e-5, "catalogue_bytes": 2e-9}),
     "cut": (0.5, {"usable": 5e-4, "bytes_read": 5e-9}),
     "train": (10.0, {"flops_train": 1 / 60e9}),
+    "search": (10.0, {"flops_search": 1 / 60e9}),
+    "compare": (10.0, {"flops_compare": 1 / 60e9}),
     "calibrate": (3.0, {}),
     "predict": (3.0, {"flops_predict": 1 / 80e9}),
     "evaluate": (1.0, {"predicted": 1e-3}),
@@ -43,10 +45,11 @@ def paces(jobs: Iterable[Job]) -> dict[str, float]:
     """Return how much of its default each step has really taken, where completed jobs tell."""
     found: dict[str, list[float]] = {}
     for job in jobs:
-        amounts = amounts_of(job)
+        # What the account does not count is taken as it was foreseen.
+        amounts = (job.estimate or {}).get("amounts", {}) | amounts_of(job)
         for name, seconds in job.accounts.items():
             step = name.removeprefix("seconds_")
-            if step != name:
+            if step != name and set(_LINES.get(step, _ANY)[1]) <= set(amounts):
                 found.setdefault(step, []).append(seconds / default_seconds(step, amounts))
     return {step: median(ratios) for step, ratios in found.items()}
 

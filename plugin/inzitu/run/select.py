@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,10 +47,11 @@ def select(parameters: SelectParameters, inputs: Mapping[str, Path], work: Work)
     require_some(found, lists, work.manifest)
     selection, reading = work.folder / "selection.parquet", work.folder / "catalogue-read.parquet"
     pq.write_table(found.table, selection)
-    read = _read(found.files) if found.answers is None else pq.read_table(found.answers)
+    read = _read(found.files, work.manifest.state) if found.answers is None else pq.read_table(found.answers)
     pq.write_table(read, reading)
+    size = found.size if found.answers is None else sum(read["bytes"].to_pylist())
     usable = int((np.asarray(found.table["status"]) == "ok").sum())
-    account = {"rows": found.table.num_rows, "usable": usable, "bytes_read": sum(read["bytes"].to_pylist())}
+    account = {"rows": found.table.num_rows, "usable": usable, "bytes_read": size, "catalogue_bytes": size}
     return Outcome(
         made={"selection": selection},
         readings={"catalogue": reading},
@@ -88,11 +91,24 @@ def require_some(found: Selection, lists: Sequence[SourceList], manifest: Manife
         )
 
 
-def _read(files: Sequence[Path]) -> pa.Table:
-    """Return the list of the catalogue's files that were read, for the record."""
+def _read(files: Sequence[Path], state: Path) -> pa.Table:
+    """Return the list of the catalogue's files that were searched, for the record."""
     try:
-        rows = [{"uri": str(path), "sha256": digest(path), "bytes": path.stat().st_size} for path in files]
+        rows = [{"uri": str(path), "sha256": _digest(path, state), "bytes": path.stat().st_size} for path in files]
     except OSError as error:
         raise ArchiveFault(f"A file of the catalogue cannot be read: {error}.") from error
     kinds = (("uri", pa.string()), ("sha256", pa.string()), ("bytes", pa.int64()))
     return pa.Table.from_pylist(rows, schema=pa.schema(kinds))
+
+
+def _digest(path: Path, state: Path) -> str:
+    """Return the digest of a file, taken once until it is written: a catalogue may be of many gigabytes."""
+    about = path.stat()
+    key = hashlib.sha256(repr((str(path), about.st_ino, about.st_size, about.st_mtime_ns)).encode()).hexdigest()
+    known = state / "digests" / key
+    if not known.exists():
+        known.parent.mkdir(parents=True, exist_ok=True)
+        half = known.with_suffix(f".{os.getpid()}")
+        half.write_text(digest(path), encoding="ascii")
+        half.rename(known)
+    return known.read_text(encoding="ascii")
