@@ -14,13 +14,16 @@ from torch.nn import functional as F
 
 
 class DcmdnA(nn.Module):
-    def __init__(self):
+    def __init__(self, size):
         super().__init__()
+        self.edge, side = (28 - size) // 2, ((size - 2) // 2 - 1) // 2 - 1
         self.first, self.second, self.third = nn.Conv2d(15, 256, 3), nn.Conv2d(256, 512, 2), nn.Conv2d(512, 1024, 2)
-        self.dense = nn.Sequential(nn.Linear(4096, 500), nn.Tanh(), nn.Linear(500, 100), nn.Tanh(), nn.Linear(100, 15))
+        self.dense = nn.Sequential(
+            nn.Linear(1024 * side**2, 500), nn.Tanh(), nn.Linear(500, 100), nn.Tanh(), nn.Linear(100, 15)
+        )
 
     def forward(self, images):
-        bands = images[:, :, 6:22, 6:22].unbind(1)
+        bands = images[:, :, self.edge : 28 - self.edge, self.edge : 28 - self.edge].unbind(1)
         pairs = [bands[a] - bands[b] for a in range(5) for b in range(a + 1, 5)]
         values = torch.stack([*bands, *pairs], 1).contiguous(memory_format=torch.channels_last)
         values = torch.tanh(F.max_pool2d(self.first(values), 2))
@@ -78,7 +81,8 @@ def negative_log_likelihood(raw, z):
 
 def main(name, batch):
     torch.set_num_threads(os.cpu_count())
-    network, size = (DcmdnA(), 28) if name == "dcmdn-a" else (Pasquet(), 64)
+    makers = {"dcmdn-a": lambda: DcmdnA(16), "dcmdn-a, all 28 x 28": lambda: DcmdnA(28), "pasquet": Pasquet}
+    network, size = makers[name](), 64 if name == "pasquet" else 28
     network = network.to(memory_format=torch.channels_last)
     images = torch.randn(batch, 5, size, size).to(memory_format=torch.channels_last)
     z = torch.rand(batch)
@@ -94,9 +98,11 @@ def main(name, batch):
             network(images)
 
     for line in sys.stdin:
+        what, count = line.split()
         began = time.perf_counter()
-        {"train": train, "predict": predict}[line.strip()]()
-        print(batch / (time.perf_counter() - began), flush=True)
+        for _ in range(int(count)):
+            {"train": train, "predict": predict}[what]()
+        print(int(count) * batch / (time.perf_counter() - began), flush=True)
 
 
 if __name__ == "__main__":

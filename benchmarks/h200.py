@@ -60,7 +60,7 @@ def _training(case: Case, members: int) -> float:
     ]
     graph = nnx.split(networks_[0])[0]
     parameters = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(nnx.split(network)[1] for network in networks_))
-    program = Program(graph, recipe, 10_000)
+    program = Program(graph, recipe, 10_000, sight=networks_[0].size)
     rows = rng.integers(4 * case.batch, size=(MOST_STEPS, members, case.batch)).astype(np.int32)
     images = jnp.asarray(rng.normal(size=(4 * case.batch, *case.shape)), jnp.float16)
     labels = jnp.asarray(rng.uniform(0, 0.4, 4 * case.batch), jnp.float32)

@@ -111,6 +111,17 @@ def test_a_shift_moves_whole_pixels() -> None:
     assert places == set(itertools.product((3, 4, 5), (3, 4, 5)))
 
 
+@pytest.mark.parametrize("width", [12, 13])
+@pytest.mark.parametrize("shift", [0, 1])
+def test_pixels_that_are_never_seen_need_not_be_varied(width: int, shift: int) -> None:
+    images, key = jnp.asarray(noise(16, width, 2)), jax.random.key(1)
+    augmentation = Augmentation(shift=shift, noise=0.0, brightness=0.0)
+    whole = crop(augmentation.apply(key, images, softening=1.0), 6)
+    seen = augmentation.within(images, 6)
+    assert seen.shape[1] < width
+    np.testing.assert_array_equal(crop(augmentation.apply(key, seen, softening=1.0), 6), whole)
+
+
 def test_the_added_noise_is_that_of_the_flux() -> None:
     flux, sigma, softening = 30.0, 0.5, 2.5
     normalisation = Normalisation((sigma,), softening=softening)

@@ -9,10 +9,10 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from inzitu.learn.convolution import by_matrix, convolve, native, smooth
+from inzitu.learn.convolution import average_pool, by_matrix, convolve, max_pool, native, smooth
 from inzitu.learn.images import ImagesError, differences
 from inzitu.learn.layers import Convolution, DifferenceConvolution
-from inzitu.learn.networks import Dcmdn, NetworkError, Pasquet, build, parameter_count
+from inzitu.learn.networks import Dcmdn, Inception, NetworkError, Pasquet, Rectified, build, parameter_count
 from learn.tiny import offer
 
 KEY = jax.random.key(0)
@@ -72,6 +72,26 @@ def test_pasquet_flattens_to_22272() -> None:
     assert network.dense[0].kernel.shape == (22272 + 1, 1096)
 
 
+def test_an_inception_block_is_its_branches_one_by_one() -> None:
+    block = Inception(6, 4, 5, fives=True, key=KEY, compute=jnp.float32)
+    for number, entry in enumerate((*block.entries, *block.branches)):
+        entry.rectifier.slope[...] = entry.rectifier.slope[...] + 0.1 * number
+
+    def rectified(part: Rectified, values: jax.Array) -> jax.Array:
+        window = lax.conv_general_dilated(
+            values, part.kernel[...], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        plain = window + part.bias[...]
+        return jnp.where(plain > 0, plain, part.rectifier.slope[...] * plain)
+
+    images = random(2, 6, 6, 6)
+    wide, pooled, *narrow = (rectified(entry, images) for entry in block.entries)
+    pool: Callable[..., jax.Array] = nnx.avg_pool
+    smoothed = pool(pooled, (2, 2), (1, 1), "SAME", count_include_pad=False)
+    branches = [rectified(part, values) for part, values in zip(block.branches, narrow, strict=True)]
+    np.testing.assert_allclose(block(images), jnp.concatenate([wide, *branches, smoothed], axis=-1), atol=1e-5)
+
+
 def test_pasquet_takes_small_stamps_and_any_head() -> None:
     def outputs() -> jax.Array:
         return build("pasquet", key=KEY, input_shape=(16, 16, 3), head="mixture(2)")(random(2, 16, 16, 3))
@@ -95,8 +115,9 @@ def test_odd_sizes_and_other_bands_are_taken() -> None:
 
 
 def test_the_forms_of_a_convolution_agree_with_their_gradients() -> None:
-    # Narrow, wide, wide and deep, few pixels, one pixel of kernel.
-    for side, size, inputs, outputs in ((6, 3, 3, 4), (6, 3, 3, 200), (6, 2, 70, 200), (3, 2, 5, 4), (5, 1, 70, 4)):
+    # Narrow, wide, few pixels, one pixel of kernel; then in tiles: kernels of 2, 3 and 5, odd and even results.
+    narrow = ((6, 3, 3, 4), (6, 3, 3, 200), (3, 2, 5, 4), (5, 1, 70, 4))
+    for side, size, inputs, outputs in (*narrow, (6, 2, 48, 50), (6, 3, 50, 48), (8, 5, 48, 48)):
         images, kernel = random(2, side, side, inputs), 0.1 * random(size, size, inputs, outputs, seed=1)
         slope = random(2, side - size + 1, side - size + 1, outputs, seed=2)
         np.testing.assert_allclose(by_matrix(images, kernel), native(images, kernel), atol=1e-4)
@@ -104,6 +125,24 @@ def test_the_forms_of_a_convolution_agree_with_their_gradients() -> None:
         slopes = jax.jit(lambda i, k, s: jax.vjp(convolve, i, k)[1](s))(images, kernel, slope)
         for found, value in zip(slopes, expected, strict=True):
             np.testing.assert_allclose(found, value, atol=2e-4)
+
+
+@pytest.mark.parametrize(("own", "library"), [(max_pool, nnx.max_pool), (average_pool, nnx.avg_pool)])
+def test_pooling_and_its_gradient_are_the_librarys_where_a_row_falls_away_too(
+    own: Callable[..., jax.Array], library: Callable[..., jax.Array]
+) -> None:
+    images = random(2, 7, 6, 3)
+
+    def expected(values: jax.Array) -> jax.Array:
+        return library(values, (2, 2), (2, 2))
+
+    np.testing.assert_allclose(own(images), expected(images), atol=1e-6)
+    slope = random(2, 3, 3, 3, seed=1)
+    np.testing.assert_allclose(jax.vjp(own, images)[1](slope)[0], jax.vjp(expected, images)[1](slope)[0], atol=1e-6)
+
+
+def test_equal_pixels_share_the_gradient_of_their_maximum() -> None:
+    np.testing.assert_array_equal(jax.grad(lambda values: max_pool(values).sum())(jnp.ones((1, 2, 2, 1))), 0.25)
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])

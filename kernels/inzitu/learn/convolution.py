@@ -17,11 +17,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from inzitu.learn import toomcook
+
 # Results of so few pixels are quicker as a product of matrices.
 FEW_PIXELS = 8
-# The gradient of a kernel of many outputs and few inputs is taken from patches; of any other tap by tap, where patches
-# would be copied for nothing.
+# With many outputs and few inputs patches are a small part of what is written; with many inputs they are copied for
+# nothing, and the gradient of a kernel is taken tap by tap.
 MANY_OUTPUTS, FEW_INPUTS = 192, 64
+# From so many channels in and out the products are worth saving (`inzitu.learn.toomcook`).
+MANY_CHANNELS = 48
 
 
 def patches(images: Float[Array, "n y x c"], height: int, width: int) -> Float[Array, "n i j d"]:
@@ -52,7 +56,7 @@ def kernel_gradient(
     """Give the gradient with respect to the kernel as a product of matrices, or one for each tap."""
     height, width, inputs, outputs = shape
     rows, columns = slope.shape[1:3]
-    if outputs >= MANY_OUTPUTS and inputs < FEW_INPUTS:
+    if _is_flat(inputs, outputs):
         return (_rows(patches(images, height, width)).T @ _rows(slope)).reshape(shape)
     corners = [(i, j) for i in range(height) for j in range(width)]
     taps = [_rows(images[:, i : i + rows, j : j + columns]).T @ _rows(slope) for i, j in corners]
@@ -73,7 +77,9 @@ def image_gradient_by_matrix(
 
 
 def _on_cpu(images: Float[Array, "n y x c"], kernel: Float[Array, "p q c d"]) -> Float[Array, "n i j d"]:
-    return by_matrix(images, kernel) if _is_small(images, kernel) else native(images, kernel)
+    if _is_small(images, kernel) or _is_flat(*kernel.shape[2:]):
+        return by_matrix(images, kernel)
+    return toomcook.convolve_in_tiles(images, kernel) if _is_deep(kernel) else native(images, kernel)
 
 
 def image_gradient_forwards(kernel: Float[Array, "p q c d"], slope: Float[Array, "n i j d"]) -> Float[Array, "n y x c"]:
@@ -86,7 +92,13 @@ def image_gradient_forwards(kernel: Float[Array, "p q c d"], slope: Float[Array,
 def _gradients_on_cpu(
     images: Float[Array, "n y x c"], kernel: Float[Array, "p q c d"], slope: Float[Array, "n i j d"]
 ) -> tuple[Float[Array, "n y x c"], Float[Array, "p q c d"]]:
-    of_images = image_gradient_by_matrix if _is_small(images, kernel) else image_gradient_forwards
+    if _is_small(images, kernel):
+        of_images = image_gradient_by_matrix
+    elif _is_deep(kernel):
+        slopes: tuple[Array, Array] = jax.vjp(toomcook.convolve_in_tiles, images, kernel)[1](slope)
+        return slopes
+    else:
+        of_images = image_gradient_forwards
     return of_images(kernel, slope), kernel_gradient(images, slope, kernel.shape)
 
 
@@ -94,6 +106,17 @@ def _is_small(images: Float[Array, "n y x c"], kernel: Float[Array, "p q c d"]) 
     """Say whether a result has few pixels, or a kernel one."""
     height, width = kernel.shape[:2]
     return height * width == 1 or (images.shape[1] - height + 1) * (images.shape[2] - width + 1) <= FEW_PIXELS
+
+
+def _is_flat(inputs: int, outputs: int) -> bool:
+    """Say whether patches cost little beside what comes of them."""
+    return outputs >= MANY_OUTPUTS and inputs < FEW_INPUTS
+
+
+def _is_deep(kernel: Float[Array, "p q c d"]) -> bool:
+    """Say whether a kernel has so many channels that its products outweigh the sums that save some of them."""
+    height, width, inputs, outputs = kernel.shape
+    return height == width and height in toomcook.SIZES and min(inputs, outputs) >= MANY_CHANNELS
 
 
 def _native_gradients(
@@ -143,14 +166,36 @@ def convolve(
     return _convolve(images, kernel)
 
 
+@jax.custom_vjp
 def max_pool(images: Float[Array, "n y x c"]) -> Float[Array, "n i j c"]:
     """Give the largest of each 2 x 2 pixels; an odd last row or column falls away."""
     return jnp.max(_quads(images), axis=(2, 4))
 
 
+def _pooled(images: Array) -> tuple[Array, tuple[Array, Array]]:
+    largest = max_pool(images)
+    return largest, (images, largest)
+
+
+def _unpooled(saved: tuple[Array, Array], slope: Array) -> tuple[Array]:
+    # The library's rule writes down which pixels are the largest, and reads that again to count them.
+    images, largest = saved
+    quads = _quads(images)
+    among = [[quads[:, :, i, :, j] == largest for j in (0, 1)] for i in (0, 1)]
+    share = slope / sum(one.astype(slope.dtype) for row in among for one in row)
+    spread = jnp.where(quads == largest[:, :, None, :, None], share[:, :, None, :, None], 0)
+    rows, columns = 2 * quads.shape[1], 2 * quads.shape[3]
+    around = ((0, 0), (0, images.shape[1] - rows), (0, images.shape[2] - columns), (0, 0))
+    return (jnp.pad(spread.reshape(images.shape[0], rows, columns, images.shape[3]), around),)
+
+
+max_pool.defvjp(_pooled, _unpooled)
+
+
 def average_pool(images: Float[Array, "n y x c"]) -> Float[Array, "n i j c"]:
     """Give the mean of each 2 x 2 pixels; an odd last row or column falls away."""
-    return jnp.mean(_quads(images), axis=(2, 4))
+    quads = _quads(images)  # four terms of one sum are fused with what comes before; a mean over two axes is not
+    return (quads[:, :, 0, :, 0] + quads[:, :, 0, :, 1] + quads[:, :, 1, :, 0] + quads[:, :, 1, :, 1]) / 4
 
 
 @functools.partial(jax.jit, inline=True)

@@ -171,6 +171,14 @@ class Augmentation:
             if not 0 <= getattr(self, name) < 1000:
                 raise ImagesError(f"augmentation: {name} is {getattr(self, name)}; it must be 0 or a little above")
 
+    def within(self, images: Float[Array, "n y x band"], size: int) -> Float[Array, "n i j band"]:
+        """Cut out what can come to lie in the central `size` x `size` pixels.
+
+        An odd remainder is kept odd: the centre about which an image is turned is still its own.
+        """
+        least = min(images.shape[1:3])
+        return crop(images, min(least, size + 2 * self.shift + (least - size) % 2))
+
     def apply(
         self, key: Key[Array, ""], images: Float[Array, "n y x band"], *, softening: float
     ) -> Float[Array, "n y x band"]:

@@ -30,6 +30,7 @@ class Inzitu(Network):
 
     SIZE = 24
     LEAST = 12
+    size: int
 
     def __init__(self, shape: Shape, outputs: int, *, scalars: int, key: Key[Array, ""], compute: DTypeLike) -> None:
         check_size(shape, least=self.LEAST)
@@ -50,9 +51,9 @@ class Inzitu(Network):
         images = crop(images, self.size)
         colours = jax.nn.silu(self.colours(apertures(images)))
         yield "apertures", colours
-        values = jax.nn.silu(max_pool(self.entry(images)))
+        values = jax.nn.silu(self.entry(images, pool=max_pool))
         yield "convolution 1", values
-        values = jax.nn.silu(max_pool(self.middle(values)))
+        values = jax.nn.silu(self.middle(values, pool=max_pool))
         yield "convolution 2", values
         values = self.residual(values)
         yield "residual", values

@@ -14,8 +14,14 @@ from inzitu.learn.convolution import convolve
 from inzitu.learn.images import difference_matrix
 
 Initial = Callable[..., Array]
+Pool = Callable[[Array], Array]
 ORTHOGONAL: Initial = jax.nn.initializers.orthogonal()
 GLOROT: Initial = jax.nn.initializers.glorot_uniform()
+
+
+def as_they_are(values: Array) -> Array:
+    """Pool nothing."""
+    return values
 
 
 class Convolution(nnx.Module):
@@ -53,13 +59,14 @@ class Convolution(nnx.Module):
         self.bias = nnx.Param(jnp.full(outputs, bias))
         self.padding, self.compute = padding, jnp.dtype(compute)
 
-    def __call__(self, images: Float[Array, "n y x c"]) -> Float[Array, "n i j d"]:
-        """Convolve."""
-        return self._convolved(images, self.kernel[...])
+    def __call__(self, images: Float[Array, "n y x c"], *, pool: Pool = as_they_are) -> Float[Array, "n i j d"]:
+        """Convolve, pool, and add the biases: of a maximum that gives the same bits in a quarter of the sums."""
+        return pool(self.linear(images, self.kernel[...])) + self.bias[...]
 
-    def _convolved(self, images: Array, kernel: Array) -> Array:
+    def linear(self, images: Float[Array, "n y x c"], kernel: Float[Array, "p q c d"]) -> Float[Array, "n i j d"]:
+        """Convolve with a kernel, without biases."""
         product = convolve(images.astype(self.compute), kernel.astype(self.compute), padding=self.padding)
-        return product.astype(jnp.float32) + self.bias[...]
+        return product.astype(jnp.float32)
 
 
 class DifferenceConvolution(Convolution):
@@ -75,9 +82,9 @@ class DifferenceConvolution(Convolution):
         super().__init__(bands * (bands + 1) // 2, outputs, size, key=key, compute=compute)
         self.bands = bands
 
-    def __call__(self, images: Float[Array, "n y x band"]) -> Float[Array, "n i j d"]:
+    def __call__(self, images: Float[Array, "n y x band"], *, pool: Pool = as_they_are) -> Float[Array, "n i j d"]:
         """Convolve with the folded kernel."""
-        return self._convolved(images, self.folded())
+        return pool(self.linear(images, self.folded())) + self.bias[...]
 
     def folded(self) -> Float[Array, "p q band d"]:
         """Give the kernel over the bands alone."""
@@ -130,4 +137,9 @@ class Prelu(nnx.Module):
 
     def __call__(self, values: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
         """Rectify."""
-        return jnp.maximum(values, 0) + self.slope[...] * jnp.minimum(values, 0)
+        return rectify(values, self.slope[...])
+
+
+def rectify(values: Float[Array, "*n c"], slope: Float[Array, " c"]) -> Float[Array, "*n c"]:
+    """Rectify with a slope below zero for each channel."""
+    return jnp.maximum(values, 0) + slope * jnp.minimum(values, 0)

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Key
 from inzitu.learn.convolution import average_pool, max_pool, smooth
 from inzitu.learn.heads import BinsHead, MixtureHead, parse_head
 from inzitu.learn.images import crop
-from inzitu.learn.layers import GLOROT, Convolution, Dense, DifferenceConvolution, Prelu
+from inzitu.learn.layers import GLOROT, Convolution, Dense, DifferenceConvolution, Pool, Prelu, as_they_are, rectify
 from inzitu.learn.recipe import Recipe
 
 Shape = tuple[int, int, int]
@@ -39,6 +39,8 @@ class Network(nnx.Module):
     call gives the outputs, a diagnosis walks the stages.
     """
 
+    size: int | None = None
+    """Width of the central square that it looks at [pixel]; None for the whole image."""
     head: Dense
 
     def stages(self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"]) -> Stages:
@@ -61,11 +63,12 @@ class Network(nnx.Module):
 class Dcmdn(Network):
     """The deep convolutional mixture-density network of D'Isanto & Polsterer (2018, A&A 609, A111).
 
-    The central 16 x 16 pixels of the bands, and of all their differences, go through convolutions without padding.
+    The central pixels of the bands, and of all their differences, go through convolutions without padding: 16 x 16 in
+    the paper.
     `dcmdn-a` is the network of the paper's quasar experiment, `dcmdn-b` the default of the authors' program.
     """
 
-    SIZE = 16
+    size: int
 
     def __init__(
         self,
@@ -77,15 +80,17 @@ class Dcmdn(Network):
         scalars: int,
         key: Key[Array, ""],
         compute: DTypeLike,
+        size: int = 16,
     ) -> None:
-        check_size(shape, least=self.SIZE)
+        check_size(shape, least=size)
+        self.size = size
         keys = iter(jax.random.split(key, len(convolutions) + 3))
         (first, channels), *rest = convolutions
-        side = self.SIZE - first + 1
+        side = size - first + 1
         layers: list[Convolution] = [DifferenceConvolution(shape[2], channels, first, key=next(keys), compute=compute)]
-        for level, (size, deeper) in enumerate(rest, start=1):
-            side = (side // 2 if level <= pooled else side) - size + 1
-            layers.append(Convolution(channels, deeper, size, key=next(keys), compute=compute))
+        for level, (width, deeper) in enumerate(rest, start=1):
+            side = (side // 2 if level <= pooled else side) - width + 1
+            layers.append(Convolution(channels, deeper, width, key=next(keys), compute=compute))
             channels = deeper
         self.convolutions, self.pooled = nnx.List(layers), pooled
         self.dense = nnx.List(
@@ -98,11 +103,9 @@ class Dcmdn(Network):
 
     def stages(self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"]) -> Stages:
         """Give name and result of each layer in turn."""
-        values = crop(images, self.SIZE)
+        values = crop(images, self.size)
         for level, convolution in enumerate(self.convolutions):
-            values = convolution(values)
-            if level < self.pooled:
-                values = max_pool(values)
+            values = convolution(values, pool=max_pool) if level < self.pooled else convolution(values)
             values = jnp.tanh(values) if level < len(self.convolutions) - 1 else jax.nn.relu(values)
             yield f"convolution {level + 1}", values
         values = _flat(values, scalars)
@@ -112,32 +115,50 @@ class Dcmdn(Network):
         yield "head", self.head(values)
 
 
+class Rectified(Convolution):
+    """A convolution with a rectifier of its own, as Pasquet et al. begin it."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, *, key: Key[Array, ""], compute: DTypeLike) -> None:
+        super().__init__(inputs, outputs, size, key=key, padding="SAME", initial=GLOROT, bias=0.1, compute=compute)
+        self.rectifier = Prelu(outputs)
+
+    def __call__(self, images: Float[Array, "n y x c"], *, pool: Pool = as_they_are) -> Float[Array, "n i j d"]:
+        """Convolve, rectify, pool."""
+        return pool(self.rectifier(super().__call__(images)))
+
+
 class Inception(nnx.Module):
-    """Branches of several widths side by side (Pasquet et al. 2019, fig. 4); each convolution has its own rectifier."""
+    """Branches of several widths side by side (Pasquet et al. 2019, fig. 4); each convolution has its own rectifier.
+
+    Every branch begins with a convolution of one pixel. They are one, whose channels are then dealt out: the same
+    parameters and the same sums, but the values are read once.
+    """
 
     def __init__(
         self, inputs: int, narrow: int, wide: int, *, fives: bool, key: Key[Array, ""], compute: DTypeLike
     ) -> None:
         keys = iter(jax.random.split(key, 6))
+        sizes = (5, 3) if fives else (3,)
 
-        def rectified(channels: int, outputs: int, size: int) -> tuple[Convolution, Prelu]:
-            convolution = Convolution(
-                channels, outputs, size, key=next(keys), padding="SAME", initial=GLOROT, bias=0.1, compute=compute
-            )
-            return convolution, Prelu(outputs)
+        def rectified(channels: int, outputs: int, size: int) -> Rectified:
+            return Rectified(channels, outputs, size, key=next(keys), compute=compute)
 
-        branches = [nnx.Sequential(*rectified(inputs, wide, 1))]
-        branches += [
-            nnx.Sequential(*rectified(inputs, narrow, 1), *rectified(narrow, wide, size))
-            for size in ((5, 3) if fives else (3,))
-        ]
-        self.branches, self.pooled = nnx.List(branches), nnx.Sequential(*rectified(inputs, narrow, 1))
-        self.outputs = wide * len(branches) + narrow
+        self.entries = nnx.List([rectified(inputs, outputs, 1) for outputs in (wide, narrow, *[narrow] * len(sizes))])
+        self.branches = nnx.List([rectified(narrow, wide, size) for size in sizes])
+        self.outputs = wide * (1 + len(sizes)) + narrow
 
     def __call__(self, values: Float[Array, "n y x c"]) -> Float[Array, "n y x d"]:
         """Give the branches' results side by side."""
-        results = [branch(values) for branch in self.branches]
-        return jnp.concatenate([*results, smooth(self.pooled(values))], axis=-1)
+        alone, pooled, *entries = self._entered(values)
+        results = [branch(entry) for branch, entry in zip(self.branches, entries, strict=True)]
+        return jnp.concatenate([alone, *results, smooth(pooled)], axis=-1)
+
+    def _entered(self, values: Float[Array, "n y x c"]) -> list[Array]:
+        """Give what comes out of the convolutions of one pixel, each with its bias and rectifier."""
+        parameters = [(entry.kernel[...], entry.bias[...], entry.rectifier.slope[...]) for entry in self.entries]
+        kernel, bias, slope = (jnp.concatenate(parts, axis=-1) for parts in zip(*parameters, strict=True))
+        entered = rectify(self.entries[0].linear(values, kernel) + bias, slope)
+        return jnp.split(entered, np.cumsum([len(part) for _, part, _ in parameters])[:-1], axis=-1)
 
 
 class Pasquet(Network):
@@ -149,15 +170,13 @@ class Pasquet(Network):
 
     SIZE = 64
     LEAST = 16
+    size: int
 
     def __init__(self, shape: Shape, outputs: int, *, scalars: int, key: Key[Array, ""], compute: DTypeLike) -> None:
         check_size(shape, least=self.LEAST)
         self.size = min(self.SIZE, *shape[:2])
         keys = iter(jax.random.split(key, 9))
-        self.first = Convolution(
-            shape[2], 64, 5, key=next(keys), padding="SAME", initial=GLOROT, bias=0.1, compute=compute
-        )
-        self.rectifier = Prelu(64)
+        self.first = Rectified(shape[2], 64, 5, key=next(keys), compute=compute)
         channels, blocks = 64, []
         for narrow, wide, fives in ((48, 64, True), (64, 92, True), (92, 128, True), (92, 128, True), (92, 128, False)):
             blocks.append(Inception(channels, narrow, wide, fives=fives, key=next(keys), compute=compute))
@@ -174,9 +193,8 @@ class Pasquet(Network):
 
     def stages(self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"]) -> Stages:
         """Give name and result of each layer in turn."""
-        values = self.rectifier(self.first(crop(images, self.size)))
+        values = self.first(crop(images, self.size), pool=average_pool)
         yield "convolution 1", values
-        values = average_pool(values)
         for level, block in enumerate(self.blocks, start=1):
             values = block(values)
             yield f"inception {level}", values
@@ -189,9 +207,11 @@ class Pasquet(Network):
         yield "head", self.head(values)
 
 
+DCMDN_A = ((3, 256), (2, 512), (2, 1024))
+
+
 def _dcmdn_a(shape: Shape, outputs: int, *, scalars: int, key: Key[Array, ""], compute: DTypeLike) -> Network:
-    layers = ((3, 256), (2, 512), (2, 1024))
-    return Dcmdn(shape, outputs, convolutions=layers, pooled=2, scalars=scalars, key=key, compute=compute)
+    return Dcmdn(shape, outputs, convolutions=DCMDN_A, pooled=2, scalars=scalars, key=key, compute=compute)
 
 
 def _dcmdn_b(shape: Shape, outputs: int, *, scalars: int, key: Key[Array, ""], compute: DTypeLike) -> Network:

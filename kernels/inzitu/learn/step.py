@@ -82,11 +82,15 @@ class Program:
         The recipe, settled.
     steps
         Steps in all.
+    sight
+        Width of the central square that the network looks at [pixel]; None for the whole image. What it does not see is
+        not varied.
     """
 
     graph: Any
     recipe: Recipe
     steps: int
+    sight: int | None = None
     optimiser: optax.GradientTransformation = field(init=False)
     _identity: tuple[Any, ...] = field(init=False)
 
@@ -177,9 +181,12 @@ class Program:
         self, dataset: Dataset, rows: Int[Array, " batch"], key: Key[Array, ""]
     ) -> Float[Array, "batch y x band"]:
         """Give the images of some rows, varied."""
-        images = shared(dataset.images[rows].astype(jnp.float32))
         augmentation, softening = self.recipe.augmentation, self.recipe.softening
         assert augmentation is not None and softening is not None, "settle the recipe first"  # noqa: PT018
+        images = dataset.images[rows]
+        if self.sight is not None:
+            images = augmentation.within(images, self.sight)
+        images = shared(images.astype(jnp.float32))
         return augmentation.apply(key, images, softening=softening)
 
     def _member_step(

@@ -217,7 +217,7 @@ def _begun(
         members[-1].begin_at(bias)
     graph = nnx.split(members[0])[0]
     parameters = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(nnx.split(network)[1] for network in members))
-    program = Program(graph, recipe, recipe.steps(len(rows[Part.TRAIN])))
+    program = Program(graph, recipe, recipe.steps(len(rows[Part.TRAIN])), sight=members[0].size)
     return program, program.begin(parameters)
 
 
