@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,12 @@ def test_words_of_the_first_version_are_understood() -> None:
     assert (early.order, early.tile_width, early.frame) == (3, 512, "galactic")
     assert early.pixel_order == 12
     assert early.native_scale == pytest.approx(BASE / 4096)
+
+
+@pytest.mark.parametrize("stated", ["1", "0", "-1", "nan", "inf"])
+def test_a_scale_of_the_images_that_cannot_be_is_none(stated: str) -> None:
+    text = re.sub(r"(?m)^s_pixel_scale.*$", f"s_pixel_scale = {stated}", V14)
+    assert Properties.parse(text, where="Y").native_scale == pytest.approx(BASE / (256 << 9))
 
 
 def test_comments_do_not_count_and_values_may_hold_equal_signs() -> None:

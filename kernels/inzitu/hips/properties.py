@@ -116,4 +116,5 @@ def _degrees(stated: Mapping[str, str], key: str, default: float, where: str) ->
         value = float(stated.get(key, default))
     except ValueError:
         raise ValueError(f"{where}: {key} is {stated[key]!r}; it must be a number of degrees.") from None
-    return value if np.isfinite(value) and value > 0 else default
+    # Hipsgen states 1 degree for frames whose scale is in a PC matrix; no HiPS is 100 times finer than its images.
+    return value if 0 < value < 100 * default else default
