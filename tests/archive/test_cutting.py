@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import zarr
 
+from archive.test_stamps import written
 from inzitu.archive import stamps
 from inzitu.archive.cutting import cut_to_file
 from inzitu.archive.stampfile import Stamps
@@ -19,11 +20,7 @@ SIZE, SCALE = 16, 0.396
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Stamps, list[Survey]]:
     folder = tmp_path_factory.mktemp("cutting")
-    with np.load(stamps.demo_stamps()) as file:
-        content = {key: file[key] for key in file.files}
-    content = {key: value[:ROWS] if len(value.shape) and key != "bands" else value for key, value in content.items()}
-    np.savez(folder / "stamps.npz", **content)
-    stamps.build(folder / "stamps.npz", folder / "out")
+    stamps.build(written(folder / "stamps.npz", ROWS), folder / "out")
     read = Stamps.read(folder / "stamps.npz")
     return read, [Survey.open(folder / "out/hips" / band) for band in read.bands]
 

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -22,11 +24,15 @@ ALADIN = Path("/usr/share/java/aladin.jar")
 ROWS = 40
 
 
+@cache
+def packaged() -> dict[str, Any]:
+    with np.load(stamps.demo_stamps()) as file:
+        return {key: file[key] for key in file.files}
+
+
 def written(path: Path, rows: int = ROWS, **changes: np.ndarray) -> Path:
     """Write the first rows of the packaged stamps as a stamp file of its own."""
-    with np.load(stamps.demo_stamps()) as file:
-        content = {key: file[key] for key in file.files}
-    several = {key: value[:rows] if value.ndim and key != "bands" else value for key, value in content.items()}
+    several = {key: value[:rows] if value.ndim and key != "bands" else value for key, value in packaged().items()}
     np.savez(path, **(several | changes))
     return path
 
