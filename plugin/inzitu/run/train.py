@@ -84,7 +84,9 @@ class Lesson:
             units=", ".join(dict.fromkeys(about["units"])),
             extra={"split": digest(split), "surveys": about["surveys"]},
         )
-        return Outcome(made={"split": split, "model": model})
+        recipe = trained.recipe
+        seen = trained.history[-1]["step"] * recipe.batch_size * (recipe.members or 1)
+        return Outcome(made={"split": split, "model": model}, account={"images_trained": seen})
 
 
 def train(parameters: TrainParameters, inputs: Mapping[str, Path], work: Work) -> Outcome:
