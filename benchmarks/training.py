@@ -1,8 +1,8 @@
-"""Images a second in training and prediction on a CPU, beside PyTorch on the same networks.
+"""Images a second in training and prediction, beside PyTorch on the same networks and the same machine.
 
 PyTorch lives in an environment of its own (it may need another Python): `TORCH_PYTHON` names its interpreter; without
 it the peer's columns stay empty. Both programs stay up and take turns, all cores, so that a busy machine slows both;
-the first rounds, which compile, are not counted; medians are printed. A turn is `STEPS` batches, ours in one
+the first rounds, which compile, are not counted; medians are printed. A turn is several batches, ours in one
 dispatch, as a training and a prediction have them. A training step is a batch's loss, gradient and AdamW; ours has
 augmentation and the running mean of the parameters besides. The last column is the share of the machine's own rate
 for a product of matrices, measured in the same run.
@@ -23,19 +23,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 
 from inzitu.learn import networks
 from inzitu.learn.dataset import Dataset
 from inzitu.learn.recipe import Recipe
 from inzitu.learn.step import MOST_STEPS, Program
 
-STEPS = 4
 ROUNDS = int(os.environ.get("ROUNDS", "9"))
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A network at a batch size, and its work for a forward pass of one image [GFLOP].
+    """A network at a batch size, its work for a forward pass of one image [GFLOP], and how many are trained at once.
 
     The work is that of the network as published, with sums over all taps and channels; less is done where the same
     result takes less (docs/decisions/010), so that a share of the matrix rate may pass 100 %.
@@ -46,6 +46,7 @@ class Case:
     shape: tuple[int, int, int]
     batch: int
     work: float
+    members: int = 1
 
 
 CASES = (
@@ -58,43 +59,58 @@ CASES = (
 
 def run() -> str:
     """Return the table of rates."""
-    peak = _matrix_rate()
-    lines = [f"Product of 2048 x 2048 matrices: {peak:.0f} GFLOP/s.", ""]
-    lines += [
-        "| network, batch | | images/s | PyTorch | ratio | share of the matrix rate |",
-        "|---|---|---|---|---|---|",
-    ]
-    for case in CASES:
-        lines += _compared(case, peak)
-    return "\n".join(lines)
+    peak = matrix_rate(2048, jnp.float32)
+    head = "| network, batch | | images/s | PyTorch | ratio | share of the matrix rate |\n|---|---|---|---|---|---|"
+    rows = [row.line(peak) for case in CASES for row in compared(case, steps=4)]
+    return "\n".join([f"Product of 2048 x 2048 matrices: {peak:.0f} GFLOP/s.", "", head, *rows])
 
 
-def _compared(case: Case, peak: float) -> list[str]:
-    ours = _ours(case)
-    peer = _Peer.start(case) if "TORCH_PYTHON" in os.environ and case.work else None
-    lines = []
-    for what, passes in (("train", 3), ("predict", 1)):
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What came out for a case and one of its two passes: images a second, the peer's, the median of the ratios."""
+
+    case: Case
+    what: str
+    rate: float
+    peer: float
+    ratio: float
+
+    def line(self, peak: float) -> str:
+        """Give the line of a table; `peak` is the machine's rate [GFLOP/s]."""
+        work = self.case.work * {"train": 3, "predict": 1}[self.what]
+        share = f"{self.rate * work / peak:.0%}" if work else ""
+        peer, ratio = ("", "") if np.isnan(self.peer) else (f"{self.peer:.0f}", f"{self.ratio:.2f}")
+        return (
+            f"| {self.case.network}, {self.case.batch} | {self.what} | {self.rate:.0f} | {peer} | {ratio} | {share} |"
+        )
+
+
+def compared(case: Case, *, steps: int) -> list[Row]:
+    """Time training and prediction in turns of so many batches, and the peer's, if there is one."""
+    ours = _ours(case, steps)
+    peer = _Peer.start(case, steps) if "TORCH_PYTHON" in os.environ and case.work else None
+    rows = []
+    for what, turn in ours.items():
         rates: list[tuple[float, float]] = []
-        for turn in range(ROUNDS + 2):
+        for number in range(ROUNDS + 2):
             began = time.perf_counter()
-            ours[what]()
-            rate = STEPS * case.batch / (time.perf_counter() - began)
+            turn()
+            rate = steps * case.batch / (time.perf_counter() - began)
             other = peer.rate(what) if peer else float("nan")
-            if turn >= 2:
+            if number >= 2:
                 rates.append((rate, other))
-        rate, other = (statistics.median(column) for column in zip(*rates, strict=True))
-        ratio = statistics.median(own / theirs for own, theirs in rates)
-        share = f"{rate * case.work * passes / peak:.0%}" if case.work else ""
-        lines.append(f"| {case.network}, {case.batch} | {what} | {rate:.0f} | {other:.0f} | {ratio:.2f} | {share} |")
+        own, other = (statistics.median(column) for column in zip(*rates, strict=True))
+        rows.append(Row(case, what, own, other, statistics.median(a / b for a, b in rates)))
     if peer:
         peer.stop()
-    return lines
+    return rows
 
 
-def _ours(case: Case) -> dict[str, Callable[[], Any]]:
+def _ours(case: Case, steps: int) -> dict[str, Callable[[], Any]]:
     rng = np.random.default_rng(0)
     name = case.network.split(",")[0]
-    recipe = Recipe(network=name, head=case.head, batch_size=case.batch, members=1, epochs=1).settled(1024)
+    recipe = Recipe(network=name, head=case.head, batch_size=case.batch, members=case.members, epochs=1)
+    recipe = recipe.settled(case.batch)
     network = networks.of_recipe(recipe, key=jax.random.key(0), input_shape=case.shape)
     if name != case.network:
         plain: dict[str, Any] = {"scalars": 0, "key": jax.random.key(0), "compute": jnp.float32}
@@ -105,14 +121,13 @@ def _ours(case: Case) -> dict[str, Callable[[], Any]]:
     data = Dataset(
         images, jnp.asarray(rng.uniform(0, 0.4, 2 * case.batch), jnp.float32), jnp.zeros((2 * case.batch, 0))
     )
-    rows = np.zeros((MOST_STEPS, 1, case.batch), np.int32)
-    rows[:, 0] = np.arange(case.batch)
-    state = [program.begin(jax.tree.map(lambda leaf: leaf[None], parameters))]
-    blocks = jnp.stack([images[: case.batch]] * STEPS)
+    rows = np.zeros((MOST_STEPS, case.members, case.batch), np.int32) + np.arange(case.batch, dtype=np.int32)
+    state = [program.begin(jax.tree.map(lambda leaf: jnp.stack([leaf] * case.members), parameters))]
+    blocks = jnp.stack([images[: case.batch]] * steps)
     forward = jax.jit(lambda own, stamps: jax.lax.map(nnx.merge(graph, own), stamps))
 
     def train() -> None:
-        state[0] = program.advance(state[0], rows, STEPS, data)
+        state[0] = program.advance(state[0], rows, steps, data)
         float(state[0].loss)
 
     def predict() -> None:
@@ -124,26 +139,28 @@ def _ours(case: Case) -> dict[str, Callable[[], Any]]:
 @dataclass(frozen=True, slots=True)
 class _Peer:
     process: subprocess.Popen[str]
+    steps: int
 
     @classmethod
-    def start(cls, case: Case) -> _Peer:
+    def start(cls, case: Case, steps: int) -> _Peer:
         script = Path(__file__).with_name("_torch_networks.py")
-        command = [os.environ["TORCH_PYTHON"], str(script), case.network, str(case.batch)]
-        return cls(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        device = "cpu" if jax.default_backend() == "cpu" else "cuda"
+        command = [os.environ["TORCH_PYTHON"], str(script), case.network, str(case.batch), device]
+        return cls(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True), steps)
 
     def rate(self, what: str) -> float:
         assert self.process.stdin
         assert self.process.stdout
-        print(what, STEPS, file=self.process.stdin, flush=True)
+        print(what, self.steps, file=self.process.stdin, flush=True)
         return float(self.process.stdout.readline())
 
     def stop(self) -> None:
         self.process.communicate()
 
 
-def _matrix_rate() -> float:
-    """Return the rate of a large product of matrices [GFLOP/s]."""
-    a = jnp.ones((2048, 2048))
+def matrix_rate(size: int, dtype: DTypeLike) -> float:
+    """Return the rate of a product of large matrices [GFLOP/s]."""
+    a = jax.random.normal(jax.random.key(0), (size, size)).astype(dtype)
     product = jax.jit(lambda a: a @ a)
     product(a).block_until_ready()
     seconds = []
@@ -151,4 +168,4 @@ def _matrix_rate() -> float:
         began = time.perf_counter()
         product(a).block_until_ready()
         seconds.append(time.perf_counter() - began)
-    return 2 * 2048**3 / min(seconds) / 1e9
+    return 2 * size**3 / min(seconds) / 1e9
