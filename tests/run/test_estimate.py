@@ -24,8 +24,9 @@ from inzitu.pipelines import Request, check
 from inzitu.pipelines.catalogue import CutParameters
 from inzitu.run import examine
 from inzitu.run.cut import cut
-from inzitu.run.estimate import estimated, network_of
+from inzitu.run.estimate import estimated
 from inzitu.run.select import select
+from inzitu.run.trainings import trainings_of
 from inzitu.run.work import Work
 from story.stage import Stage
 
@@ -49,8 +50,7 @@ def files(few: Stage, tmp_path: Path) -> dict[str, Path]:
 
 
 def asked(pipeline: str = "train-predict", **parameters: str) -> Request:
-    uploads = ["training", "targets"] if pipeline == "train-predict" else ["training"]
-    return check([("PIPELINE", pipeline), *parameters.items()], uploads)
+    return check([("PIPELINE", pipeline), *parameters.items()], ["training", "targets"])
 
 
 def test_rows_are_those_of_the_selection_and_bytes_those_of_the_cutouts(
@@ -116,9 +116,28 @@ def test_a_search_cut_short_is_extrapolated_and_says_so(files: dict[str, Path], 
 def test_a_network_beyond_the_limits_is_refused(files: dict[str, Path], manifest: Manifest) -> None:
     limits = manifest.limits.model_copy(update={"parameters": 1_000_000})
     with pytest.raises(LimitFault, match="this service takes 1,000,000"):
-        network_of(asked(), files, manifest.model_copy(update={"limits": limits}))
+        trainings_of(asked(), files, manifest.model_copy(update={"limits": limits}))
     with pytest.raises(ParameterFault, match="network"):
-        network_of(asked(SIZE="8"), files, manifest)
+        trainings_of(asked(SIZE="8"), files, manifest)
+
+
+def test_every_training_of_a_job_counts(files: dict[str, Path], manifest: Manifest) -> None:
+    once = estimated(asked(SIZE="28", EPOCHS="3"), files, manifest, paces={})["amounts"]
+    grid = "learning_rate=3e-4/1e-3; epochs=3/6"
+    searched = estimated(asked("search-predict", SIZE="28", GRID=grid), files, manifest, paces={})["amounts"]
+    assert searched["flops_search"] == pytest.approx(2 * (1 + 2) * once["flops_train"])
+    assert searched["predicted"] == once["predicted"]
+    limits = manifest.limits.model_copy(update={"parameters": 30_000_000})
+    grid = "network=dcmdn-a/dcmdn-b; head=mixture(3)/mixture(5)"
+    with pytest.raises(LimitFault, match="39,0"):
+        trainings_of(asked("search-predict", GRID=grid), files, manifest.model_copy(update={"limits": limits}))
+
+
+def test_of_a_list_that_the_job_makes_nothing_is_known(manifest: Manifest) -> None:
+    told = estimated(check([("PIPELINE", "download-train-evaluate")], []), {}, manifest, paces={})
+    assert "lists" not in told
+    assert "made by a step of the job" in told["hints"][0]
+    assert told["network"]["parameters"] > 4e6
 
 
 # The process

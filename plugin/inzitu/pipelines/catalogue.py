@@ -100,6 +100,11 @@ class TrainParameters(Parameters):
     validation_fraction: float = Field(0.1, ge=0.02, le=0.5, description="Share of sky cells held for validation.")
     test_fraction: float = Field(0.0, ge=0, le=0.5, description="Share of sky cells kept for a test.")
 
+    @property
+    def trainings(self) -> tuple[TrainParameters, ...]:
+        """What is trained, one after the other."""
+        return (self,)
+
     @field_validator("head")
     @classmethod
     def _head_fits_a_table(cls, head: str) -> str:
@@ -136,6 +141,12 @@ class SearchParameters(TrainParameters):
     def _every_trial_can_be(self) -> Self:
         self.trials()
         return self
+
+    @property
+    @override
+    def trainings(self) -> tuple[TrainParameters, ...]:
+        """Every trial."""
+        return tuple(TrainParameters.model_validate(trial) for trial in self.trials())
 
     def axes(self) -> dict[str, list[str]]:
         """Return what is tried of each parameter."""

@@ -1,14 +1,12 @@
 """What a job will find and take, before it runs: rows, tiles, bytes, operations, memory and seconds.
 
 The selection is computed by what the step select itself calls (`inzitu.archive.selection.select_rows`), the network is
-examined by what the step train builds on (`inzitu.run.networks`); here both are only counted. No pixel is read.
+examined by what the step train builds on (`inzitu.run.trainings`); here both are only counted. No pixel is read.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +16,10 @@ from inzitu.archive.selection import select_rows
 from inzitu.errors import ArchiveFault, TableFault
 from inzitu.hips import Survey, bytes_to_read
 from inzitu.jobs.costs import BACKWARD, START_SECONDS, default_seconds
-from inzitu.pipelines.catalogue import CutParameters, SelectParameters, TrainParameters
+from inzitu.pipelines import Kind
+from inzitu.pipelines.catalogue import CutParameters, SelectParameters
 from inzitu.run.select import hints, require_some
+from inzitu.run.trainings import network_of, trainings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from inzitu.archive.selection import Selection
     from inzitu.manifest import Manifest
     from inzitu.pipelines import Request
+    from inzitu.run.trainings import Network, Training
 
 BINS = 24
 """Bins of the histogram of redshifts."""
@@ -38,75 +39,6 @@ BASE_MEMORY = 1 << 30
 """What a job takes before it has a pixel: the libraries, and the programs that they compile [byte]."""
 COPIES = 2
 """Copies of the stamps in memory while a network is trained: the host's and the device's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
-    """The network of a job.
-
-    Attributes
-    ----------
-    parameters
-        Of one member.
-    flops
-        One member's way forward for one image; None if it cannot be told.
-    memory
-        Of a training step of all members [byte].
-    members
-        Networks in the ensemble.
-    looks
-        How often an image passes through a network when it is predicted: members times symmetries.
-    """
-
-    parameters: int
-    flops: float | None
-    memory: int
-    members: int
-    looks: int
-
-    def json(self) -> dict[str, Any]:
-        """Return it as the estimate holds it."""
-        return {name: getattr(self, name) for name in ("parameters", "flops", "memory", "members", "looks")}
-
-
-def network_of(request: Request, files: Mapping[str, Path], manifest: Manifest) -> Network | None:
-    """Return the network of a job, or refuse it; None for a job without one.
-
-    Raises
-    ------
-    ParameterFault
-        It cannot be read or built, or cannot take such images.
-    LimitFault
-        It has more parameters, or takes more memory, than allowed.
-    """
-    train, cut = request.parameters.get("train") or request.parameters.get("search"), request.parameters.get("cut")
-    if not isinstance(cut, CutParameters) or not (isinstance(train, TrainParameters) or "model" in files):
-        return None
-    # JAX takes seconds to load; a job without a network need not wait for it.
-    from inzitu.learn.bundles import Bundle
-    from inzitu.learn.images import SYMMETRIES
-    from inzitu.run.networks import examined, recipe_of
-
-    bands = len(manifest.archive.bands)
-    if isinstance(train, TrainParameters):
-        own = files.get("network")
-        members = recipe_of(train, own).settled(train.batch_size).members or 1
-        cost = examined(train, bands=bands, size=cut.size, limits=manifest.limits, network=own)
-        looks = members * SYMMETRIES
-        return Network(parameters=cost.parameters, flops=cost.flops, memory=cost.memory, members=members, looks=looks)
-    about = json.loads((files["model"] / "model.json").read_text(encoding="utf-8"))
-    Bundle(about, {}, None).check(bands=manifest.archive.bands, scale=cut.scale, size=cut.size)
-    if not isinstance(about["network"], str):
-        return None
-    named = TrainParameters.model_validate({"network": about["network"], "members": about["members"]})
-    cost = examined(named, bands=bands, size=cut.size, limits=manifest.limits, network=None)
-    return Network(
-        parameters=cost.parameters,
-        flops=cost.flops,
-        memory=0,
-        members=about["members"],
-        looks=about["members"] * SYMMETRIES,
-    )
 
 
 def estimated(
@@ -137,15 +69,18 @@ def estimated(
     Fault
         The job cannot run.
     """
-    network = network_of(request, files, manifest)
+    trainings = trainings_of(request, files, manifest)
+    network = network_of(request, files, manifest, trainings)
     lists, found = _selection(request, files, manifest, enough)
     told: dict[str, Any] = {"network": None if network is None else network.json()}
     amounts: dict[str, float] = {}
     if found is not None:
-        told |= _rows(lists, found) | {"refused": _refusal(request, lists, found, manifest)}
+        told |= _rows(lists, found) | {"refused": _refusal(trainings, lists, found, manifest)}
         amounts |= _readings(request, found, manifest)
-        if network is not None:
-            amounts |= _work(request, files, found, network)
+        if network is not None and not _makes_lists(request):
+            amounts |= _work(trainings, found, network)
+            stamps = amounts["stamp_bytes"]
+            amounts["memory"] = BASE_MEMORY + COPIES * stamps + network.memory
     steps = [step.name for step in request.pipeline.steps if not request.parameters[step.name].idle]
     seconds = {step: paces.get(step, 1.0) * default_seconds(step, amounts) for step in steps}
     amounts |= {f"seconds_{step}": value for step, value in seconds.items()}
@@ -154,7 +89,7 @@ def estimated(
         "pipeline": request.pipeline.name,
         "amounts": {name: round(value, 3) for name, value in amounts.items()},
         "paces": {step: paces.get(step) for step in steps},
-        "hints": [*hints(lists), *_remarks(found, amounts, manifest)],
+        "hints": [*hints(lists), *_remarks(request, found, amounts, manifest)],
     }
 
 
@@ -171,15 +106,15 @@ def _selection(
 
 
 def _rows(lists: list[SourceList], found: Selection) -> dict[str, Any]:
-    """Count the rows by list, status and flag, and the redshifts of the training list."""
+    """Count the rows by list, status and flag, and the redshifts of the first list that has any."""
     told: dict[str, Any] = {
         "lists": {rows.name: _counts(found.of(rows.name)) for rows in lists},
         "footprint": {"bands": dict(found.in_bands), "all": found.in_all},
-        "matched": _matched(found),
+        "matched": None if found.share == 0 else _usable(found, found.table),
         "searched": found.share,
     }
     for rows in lists:
-        if rows.labelled:
+        if "redshifts" not in told and np.isfinite(rows.z).any():
             sent = rows.z[np.isfinite(rows.z) & (rows.z >= 0)]
             usable = found.of(rows.name)["z"].to_numpy()[_candidates(found.of(rows.name), found.share)]
             edges = np.linspace(0, max(float(sent.max(initial=0.0)), 1e-3), BINS + 1)
@@ -201,14 +136,15 @@ def _candidates(rows: pa.Table, share: float) -> np.ndarray:
     return usable
 
 
-def _matched(found: Selection) -> int | None:
-    """Return how many rows have a counterpart; None if none of the catalogue was searched."""
-    ok = int((np.asarray(found.table["status"]) == "ok").sum())
-    most = int(_candidates(found.table, found.share).sum())
-    return None if found.share == 0 else min(most, round(ok / found.share))
+def _usable(found: Selection, rows: pa.Table) -> int:
+    """Return how many of some rows will be used: extrapolated from what of the catalogue was searched."""
+    ok, most = ((np.asarray(rows["status"]) == "ok").sum(), _candidates(rows, found.share).sum())
+    return int(most) if found.share == 0 else min(int(most), round(ok / found.share))
 
 
-def _refusal(request: Request, lists: list[SourceList], found: Selection, manifest: Manifest) -> str | None:
+def _refusal(
+    trainings: Mapping[str, list[Training]], lists: list[SourceList], found: Selection, manifest: Manifest
+) -> str | None:
     """Say why the selection cannot be gone on with, if that is so."""
     if found.share < 1:
         return None
@@ -216,7 +152,7 @@ def _refusal(request: Request, lists: list[SourceList], found: Selection, manife
         require_some(found, lists, manifest)
     except TableFault as fault:
         return str(fault)
-    if "train" in request.parameters and "training" in {rows.name for rows in lists}:
+    if trainings and "training" in {rows.name for rows in lists}:
         from inzitu.run.train import FEWEST_ROWS
 
         usable = int((np.asarray(found.of("training")["status"]) == "ok").sum())
@@ -227,11 +163,9 @@ def _refusal(request: Request, lists: list[SourceList], found: Selection, manife
 
 def _readings(request: Request, found: Selection, manifest: Manifest) -> dict[str, float]:
     """Return rows, tiles and bytes; of a job that cuts no stamps, rows alone."""
-    matched = _matched(found)
-    rows = _candidates(found.table, found.share)
-    usable = int(rows.sum()) if matched is None else matched
+    rows, usable = _candidates(found.table, found.share), _usable(found, found.table)
     amounts: dict[str, float] = {"rows": found.table.num_rows, "usable": usable}
-    amounts["catalogue_bytes"] = amounts["bytes_read"] = sum(path.stat().st_size for path in found.files)
+    amounts["catalogue_bytes"] = amounts["bytes_read"] = found.size
     cut = request.parameters.get("cut")
     if isinstance(cut, CutParameters):
         ra, dec = (found.table[name].to_numpy()[rows] for name in ("ra", "dec"))
@@ -245,39 +179,36 @@ def _readings(request: Request, found: Selection, manifest: Manifest) -> dict[st
     return amounts
 
 
-def _work(request: Request, files: Mapping[str, Path], found: Selection, network: Network) -> dict[str, float]:
-    """Return the operations of training and prediction, and the memory."""
-    share = (
-        1.0 if found.share in (0, 1) else (_matched(found) or 0) / max(1, _candidates(found.table, found.share).sum())
-    )
-    usable = {
-        name: round(share * int(_candidates(found.of(name), found.share).sum())) for name in ("training", "targets")
-    }
+def _work(trainings: Mapping[str, list[Training]], found: Selection, network: Network) -> dict[str, float]:
+    """Return the images and the operations of training and prediction."""
+    usable = {name: _usable(found, found.of(name)) for name in ("training", "targets")}
     predicted, amounts = usable["targets"], dict[str, float]()
-    train = request.parameters.get("train")
-    if isinstance(train, TrainParameters):
-        from inzitu.run.networks import recipe_of
-
-        held, tested = (round(share * usable["training"]) for share in (train.validation_fraction, train.test_fraction))
+    for step, asked in trainings.items():
+        first = asked[0].asked
+        held, tested = (round(part * usable["training"]) for part in (first.validation_fraction, first.test_fraction))
         learnt = max(1, usable["training"] - held - tested)
-        recipe = recipe_of(train, files.get("network")).settled(learnt)
-        amounts["images_trained"] = recipe.steps(learnt) * recipe.batch_size * network.members
-        predicted = held + (predicted or tested)
-    amounts["predicted"] = predicted
-    if network.flops is not None:
-        amounts["flops_train"] = BACKWARD * network.flops * amounts.get("images_trained", 0)
-        amounts["flops_predict"] = network.flops * network.looks * predicted
-    cut = request.parameters["cut"]
-    stamps = sum(usable.values()) * cut.size**2 * 4 if isinstance(cut, CutParameters) else 0
-    amounts["memory"] = BASE_MEMORY + COPIES * stamps * len(found.in_bands) + network.memory
+        images = [training.images(learnt) for training in asked]
+        if step == "train":
+            amounts["images_trained"] = sum(images)
+        flops = sum(training.network.flops * count for training, count in zip(asked, images, strict=True))
+        amounts[f"flops_{step}"] = BACKWARD * flops
+        predicted = held + (usable["targets"] or tested)
+    amounts |= {"predicted": predicted, "flops_predict": network.flops * network.looks * predicted}
     return {name: amount for name, amount in amounts.items() if amount}
 
 
-def _remarks(found: Selection | None, amounts: Mapping[str, float], manifest: Manifest) -> list[str]:
+def _makes_lists(request: Request) -> bool:
+    """Whether a step of the job makes a list, of which nothing is known before."""
+    return any(port.kind is Kind.LIST for step in request.pipeline.steps for port in step.makes)
+
+
+def _remarks(request: Request, found: Selection | None, amounts: Mapping[str, float], manifest: Manifest) -> list[str]:
     remarks = []
+    if _makes_lists(request):
+        remarks.append("A list is made by a step of the job; neither its rows nor their cost are known before.")
     if found is None:
-        remarks.append("The job's lists are made by its own steps; their rows are not known before it runs.")
-    elif found.share == 0:
+        return remarks
+    if found.share == 0:
         remarks.append("The catalogue is not searched for an estimate; every row in the footprint is taken to match.")
     elif found.share < 1:
         remarks.append(f"{found.share:.0%} of the catalogue was searched; what matches in all of it is extrapolated.")

@@ -24,7 +24,8 @@ from inzitu.jobs.store import JobStore
 from inzitu.manifest import Manifest
 from inzitu.pipelines import Kind, check
 from inzitu.prov.store import ArtefactStore
-from inzitu.run.estimate import estimated, network_of
+from inzitu.run.estimate import estimated
+from inzitu.run.trainings import network_of, trainings_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +66,7 @@ def _examined(manifest: Manifest, id: str, *, started: float, whole: bool) -> di
     if request.model is not None:
         files[Kind.MODEL] = ArtefactStore(manifest.artefacts).path(request.model)
     if not whole:
-        network = network_of(request, files, manifest)
+        network = network_of(request, files, manifest, trainings_of(request, files, manifest))
         return {"network": None if network is None else network.json()}
     deadline = started + SEARCHING * manifest.limits.examination_seconds
     return estimated(

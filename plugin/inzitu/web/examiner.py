@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from inzitu import errors, pipelines
 from inzitu.errors import BusyFault, Fault, ServiceFault
+from inzitu.pipelines.catalogue import TrainParameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,13 +51,13 @@ class Examiner:
             return self._asked(job)
         roles = [upload.name for upload in job.uploads]
         request = pipelines.check(job.parameters, roles, chains=self._manifest.pipelines)
-        train, cut = request.parameters.get("train") or request.parameters.get("search"), request.parameters.get("cut")
-        if train is None and request.model is None:
+        trained = [str(asked) for asked in request.parameters.values() if isinstance(asked, TrainParameters)]
+        if not trained and request.model is None:
             return None
-        if train is None or "network" in roles:
+        if not trained or "network" in roles:
             return self._asked(job, "network")
         # A network of the house takes the same in every job.
-        key = f"{train} {cut}"
+        key = f"{request.parameters.get('cut')} {trained}"
         if key not in self._networks:
             self._networks[key] = self._asked(job, "network")
         return self._networks[key]

@@ -1,0 +1,132 @@
+"""What a job trains, or predicts with, and what that takes: known before the job runs.
+
+See `inzitu.run.networks` for one network, `inzitu.run.estimate` for the rest of a job.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from inzitu.pipelines.catalogue import CutParameters, TrainParameters
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from inzitu.manifest import Manifest
+    from inzitu.pipelines import Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """A network.
+
+    Attributes
+    ----------
+    parameters
+        Of one member.
+    flops
+        One member's way forward for one image.
+    memory
+        Of a training step of all members [byte]; nothing where none is trained.
+    members
+        Networks in the ensemble.
+    looks
+        How often an image passes through a network when it is predicted: members times symmetries.
+    """
+
+    parameters: int
+    flops: float
+    memory: int
+    members: int
+    looks: int
+
+    def json(self) -> dict[str, Any]:
+        """Return it as the estimate holds it."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One training: what is asked of it, the user's own network where that is it, and what the network takes."""
+
+    asked: TrainParameters
+    own: Path | None
+    network: Network
+
+    def images(self, rows: int) -> int:
+        """Return how many images pass through the members for so many training rows, if nothing stops it early."""
+        from inzitu.run.networks import recipe_of
+
+        recipe = recipe_of(self.asked, self.own).settled(rows)
+        return recipe.steps(rows) * recipe.batch_size * self.network.members
+
+
+def trainings_of(request: Request, files: Mapping[str, Path], manifest: Manifest) -> dict[str, list[Training]]:
+    """Return what each step of a job trains, or refuse it.
+
+    Raises
+    ------
+    ParameterFault
+        A network cannot be read or built, or cannot take such images.
+    LimitFault
+        It has more parameters, or takes more memory, than allowed.
+    """
+    cut = request.parameters.get("cut")
+    known: dict[str, Network] = {}
+    found: dict[str, list[Training]] = {}
+    for step, asked in request.parameters.items():
+        if isinstance(asked, TrainParameters) and isinstance(cut, CutParameters):
+            found[step] = []
+            for training in asked.trainings:
+                own = files.get("network") if training.network == "own" else None
+                # These decide nothing of what a step takes.
+                key = f"{own} {training.model_copy(update={'epochs': None, 'learning_rate': None, 'seed': 0})}"
+                if key not in known:
+                    known[key] = _examined(training, own, cut, manifest)
+                found[step].append(Training(training, own, known[key]))
+    return found
+
+
+def network_of(
+    request: Request, files: Mapping[str, Path], manifest: Manifest, trainings: Mapping[str, list[Training]]
+) -> Network | None:
+    """Return the network that a job predicts with, with the memory of the greediest training; None if it has none.
+
+    Raises
+    ------
+    BundleError
+        The model takes other images.
+    """
+    if every := [training.network for step in trainings.values() for training in step]:
+        return replace(every[0], memory=max(network.memory for network in every))
+    cut = request.parameters.get("cut")
+    if "model" not in files or not isinstance(cut, CutParameters):
+        return None
+    # JAX takes seconds to load; a job without a network need not wait for it.
+    from inzitu.learn.bundles import Bundle
+
+    about = json.loads((files["model"] / "model.json").read_text(encoding="utf-8"))
+    Bundle(about, {}, None).check(bands=manifest.archive.bands, scale=cut.scale, size=cut.size)
+    if not isinstance(about["network"], str):  # one of the user's own
+        return None
+    named = TrainParameters.model_validate({"network": about["network"], "members": about["members"]})
+    return replace(_examined(named, None, cut, manifest), memory=0)
+
+
+def _examined(asked: TrainParameters, own: Path | None, cut: CutParameters, manifest: Manifest) -> Network:
+    from inzitu.learn.images import SYMMETRIES
+    from inzitu.run.networks import examined, recipe_of
+
+    bands = len(manifest.archive.bands)
+    cost = examined(asked, bands=bands, size=cut.size, limits=manifest.limits, network=own)
+    members = recipe_of(asked, own).settled(asked.batch_size).members or 1
+    return Network(
+        parameters=cost.parameters,
+        flops=cost.flops,
+        memory=cost.memory,
+        members=members,
+        looks=members * SYMMETRIES,
+    )
