@@ -16,10 +16,13 @@ BANDS = ("g", "r")
 NETWORK = "layers: [conv: {channels: 8, size: 3}, activation: relu, global_pool: average, dense: 16, activation: tanh]"
 
 
-def write_stamps(folder: Path, *, training: int = 60, targets: int = 12, **columns: Any) -> dict[str, Path]:
+def write_stamps(
+    folder: Path, *, training: int = 60, targets: int = 12, size: int = 8, **columns: Any
+) -> dict[str, Path]:
     """Write selection, cutouts and both lists; `columns` join the selection."""
     count = training + targets
-    images, z = coloured(count)
+    images, z = coloured(count, size=size)
+    middle = slice(size // 2 - 1, size // 2 + 1)
     role = np.repeat(["training", "targets"], [training, targets])
     place = np.concatenate([np.arange(training), np.arange(targets)])
     rng = np.random.default_rng(1)
@@ -32,7 +35,7 @@ def write_stamps(folder: Path, *, training: int = 60, targets: int = 12, **colum
         "ra": ra,
         "dec": dec,
         "z": pa.array(np.where(role == "training", z, np.nan).astype(float), from_pandas=True),
-        "mag_r": 22.5 - 2.5 * np.log10(images[:, 3:5, 3:5, 1].sum(axis=(1, 2))),
+        "mag_r": 22.5 - 2.5 * np.log10(images[:, middle, middle, 1].sum(axis=(1, 2))),
         "status": ["ok"] * count,
         "flags": [""] * count,
         "cell": np.arange(count),

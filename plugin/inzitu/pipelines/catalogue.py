@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MOST_HELD_OUT = 0.8
+HOUSE = ("dcmdn-a", "dcmdn-b", "pasquet", "inzitu")
+"""The networks of the house."""
 
 _HEAD = re.compile(r"mixture\((?P<k>\d{1,3})(, ?truncated)?\)|bins\((?P<bins>\d{1,4}), ?[0-9.]{1,9}\)")
 MOST_COMPONENTS, MOST_BINS = 64, 256
@@ -205,6 +207,37 @@ class EvaluateParameters(Parameters):
     seed: Seed = Field(0, description="Seed of the bootstrap.")
 
 
+class CompareParameters(TrainParameters):
+    """Which networks to compare; the others are trained as the first."""
+
+    against: Names = Field(("inzitu",), description="Networks to compare NETWORK with, with commas between.")
+    bootstrap: int = Field(200, ge=10, le=10_000, description="Bootstrap samples behind each score's interval.")
+
+    @model_validator(mode="after")
+    def _others_that_there_are(self) -> Self:
+        for name in self.against:
+            self.of(name)
+        if not self.against or len({self.network, *self.against}) <= len(self.against):
+            raise ValueError(f"AGAINST must name networks besides {self.network}, each once")
+        return self
+
+    @property
+    @override
+    def trainings(self) -> tuple[TrainParameters, ...]:
+        """The other networks; the first is trained by the step before."""
+        return tuple(map(self.of, self.against))
+
+    def of(self, network: str) -> TrainParameters:
+        """Return how another network is trained."""
+        if network == "own":
+            raise ValueError("the first network may be your own, the others are of the house")
+        asked = self.model_dump(exclude={"against", "bootstrap"}) | {"network": network}
+        try:
+            return TrainParameters.model_validate(asked)
+        except ValidationError as error:
+            raise ValueError(f"{network}: {error.errors()[0]['msg']}") from error
+
+
 class DrawParameters(Parameters):
     """What is drawn."""
 
@@ -314,7 +347,22 @@ DRAW = Step(
     function="inzitu.run.draw:draw",
 )
 
-SHIPPED_STEPS = (DOWNLOAD, SELECT, CUT, DATASET, TRAIN, SEARCH, CALIBRATE, PREDICT, EVALUATE, DRAW)
+COMPARE = Step(
+    name="compare",
+    title="Train other networks on the same split and compare all",
+    parameters=CompareParameters,
+    takes=(_SELECTION, _CUTOUTS, _SPLIT, _MODEL, _PREDICTIONS, _optional(_TRAINING)),
+    makes=(
+        Port("comparison", Kind.SCORES),
+        Port("comparison-picture", Kind.PICTURE),
+        *(Port(f"model-{name}", Kind.MODEL, optional=True) for name in HOUSE),
+        *(Port(f"predictions-{name}", Kind.PREDICTIONS, optional=True) for name in HOUSE),
+    ),
+    activity=ActivityKind.ANALYSIS,
+    function="inzitu.run.compare:compare",
+)
+
+SHIPPED_STEPS = (DOWNLOAD, SELECT, CUT, DATASET, TRAIN, SEARCH, CALIBRATE, PREDICT, EVALUATE, DRAW, COMPARE)
 SHIPPED_PIPELINES = (
     Pipeline(
         name="train-predict",
@@ -334,6 +382,13 @@ SHIPPED_PIPELINES = (
         title="Train in several ways, predict with the best",
         steps=(SELECT, CUT, SEARCH, CALIBRATE, PREDICT, EVALUATE, DRAW),
         uploads=(_TRAINING, _TARGETS, _NETWORK),
+    ),
+    Pipeline(
+        name="train-test-compare",
+        title="Train several networks on one part of the sources with redshift, compare them on another",
+        steps=(SELECT, CUT, TRAIN, PREDICT, EVALUATE, DRAW, COMPARE),
+        uploads=(_TRAINING, _NETWORK),
+        defaults={"test_fraction": "0.2"},
     ),
     Pipeline(
         name="predict-pretrained",

@@ -5,13 +5,13 @@ Covers the drawing only; which rows are drawn is the step's (`inzitu.run.draw`) 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 INK, TRUTH, MEDIAN = "#27364b", "#c2410c", "#0f766e"
@@ -98,4 +98,30 @@ def draw_pit(path: Path, *, pit: np.ndarray, caption: str) -> Path:
     axis.set(xlim=(0, 1), xlabel="probability integral transform F(z)", ylabel="sources")
     axis.set_title(caption, fontsize=9, loc="left")
     axis.legend(fontsize=8, frameon=False)
+    return _saved(figure, path)
+
+
+COMPARED = {"crps": "CRPS", "nmad": "nmad", "bias": "bias", "outliers_015": "outliers, 0.15"}
+"""The scores that a comparison shows, and what they are called."""
+
+
+def draw_comparison(path: Path, table: Mapping[str, Any]) -> Path:
+    """Draw the scores of several networks, with intervals, from the table of a comparison."""
+    rows = table["networks"]
+    figure = Figure(figsize=(10, 1.6 + 0.45 * len(rows)), layout="constrained")
+    axes = figure.subplots(1, len(COMPARED), sharey=True)
+    at = np.arange(len(rows))[::-1]
+    for axis, (score, title) in zip(axes, COMPARED.items(), strict=True):
+        value, low, high = (np.array([row["scores"][score][end] for row in rows]) for end in ("value", "low", "high"))
+        # A percentile interval need not hold the value itself.
+        errors = np.maximum([value - low, high - value], 0)
+        axis.errorbar(value, at, xerr=errors, fmt="o", color=INK, ecolor="#9aa7b8", ms=5)
+        axis.set_title(title, fontsize=9, loc="left")
+        axis.tick_params(labelsize=8)
+        axis.margins(y=0.3)
+    axes[0].axvline(table["climatology"]["crps"], color=TRUTH, lw=1, ls=":", label="climatology")
+    axes[0].legend(fontsize=7, frameon=False)
+    axes[2].axvline(0, color=TRUTH, lw=0.8)
+    axes[0].set_yticks(at, [row["network"] for row in rows])
+    figure.supxlabel(f"{table['rows']} sources with known redshift; {table['level']:.0%} intervals", fontsize=8)
     return _saved(figure, path)
