@@ -140,6 +140,7 @@ class Engine(Section):
     scheduler: str | None = Field(None, description="Address of a Dask scheduler; null for a LocalCluster.")
     workers: int = Field(2, gt=0, description="Threads of the LocalCluster.")
     memory_mb: int = Field(1024, ge=64, description="Memory for searching the catalogue, all threads together [MB].")
+    stamps_mb: int = Field(8192, ge=1, description="Stamps on the device in a training; more are streamed [MB].")
     checkpoint_seconds: float = Field(20.0, ge=0, description="Time between the checkpoints of a training [s].")
 
 

@@ -226,7 +226,9 @@ def test_a_search_keeps_the_best_trial_and_trains_none_twice(inputs: dict[str, P
     assert best["parameters"] == {"learning_rate": 0.01, "head": "mixture(1)"}
     assert best["validation_crps"] < worst["validation_crps"]
     assert bundles.load(made["model"]).json["validation_crps"] == best["validation_crps"]
-    again = Trials(parameters.trials(), tuple(inputs.items()), work.checkpoints).trial(worst["trial"])
+    again = Trials(parameters.trials(), tuple(inputs.items()), work.checkpoints, work.manifest.engine).trial(
+        worst["trial"]
+    )
     assert again["seconds"] == worst["seconds"]
 
 

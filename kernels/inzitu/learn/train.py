@@ -7,6 +7,7 @@ interrupted.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from inzitu.learn.recipe import Recipe
 from inzitu.learn.scalars import ScalarScale, stacked
 from inzitu.learn.split import Part
 from inzitu.learn.step import MOST_STEPS, Program, State, everywhere
+from inzitu.learn.streaming import Rows, Source, rows_of
 from inzitu.learn.trained import Trained
 
 __all__ = ["Recipe", "Report", "Trained", "TrainingError", "train"]
@@ -35,6 +37,8 @@ __all__ = ["Recipe", "Report", "Trained", "TrainingError", "train"]
 # A dispatch lasts about this long, so that who waits sees the training move and can stop it [s].
 SECONDS_A_DISPATCH = 1.0
 VALIDATION_BLOCK = 256
+# Training rows that the noise of the bands is measured on, about.
+MOST_MEASURED = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ def train(
     scalars: Mapping[str, Float[np.ndarray, " n"]] | None = None,
     checkpoints: Path | None = None,
     checkpoint_seconds: float = 20.0,
+    memory: int | None = None,
     report: Callable[[Report], None] | None = None,
 ) -> Trained:
     """Train an ensemble of networks.
@@ -77,11 +82,11 @@ def train(
     Parameters
     ----------
     images
-        Images in the archive's units.
+        Images in the archive's units, perhaps memory-mapped.
     labels
         Redshifts.
     split
-        `Part` of each row; test rows are not touched.
+        `Part` of each row; test rows are not touched, nor are those of another number.
     recipe
         What to train and how.
     scalars
@@ -90,6 +95,8 @@ def train(
         Folder for checkpoints; if it holds some of the same training, that goes on.
     checkpoint_seconds
         Time between checkpoints [s].
+    memory
+        What the training rows' images may take on the device [byte]; beyond it they are streamed, with the same result.
     report
         Called after each dispatch; what it raises ends the training.
 
@@ -105,17 +112,20 @@ def train(
     recipe = recipe.settled(len(rows[Part.TRAIN]))
     assert recipe.softening is not None
     given = stacked(recipe.scalars, scalars or {}, len(images))
+    some = rows[Part.TRAIN][:: 1 + len(rows[Part.TRAIN]) // MOST_MEASURED]
     scale = ScalarScale.measure(given[rows[Part.TRAIN]])
     columns = _columns(scale.apply(given), images, masked=recipe.masked)
-    normalisation = Normalisation.measure(images[rows[Part.TRAIN]], softening=recipe.softening)
+    normalisation = Normalisation.measure(images[some], softening=recipe.softening)
     training, held = (
-        Dataset.place(images[here], labels[here], columns[here], normalisation)
-        for here in (rows[Part.TRAIN], rows[Part.VALIDATION])
+        Source(images, labels, columns, rows[part], normalisation) for part in (Part.TRAIN, Part.VALIDATION)
     )
     program, state = _begun(recipe, images.shape[1:], labels, rows)
     store = _opened(checkpoints, recipe.digest() + digest(images, labels, split, columns))
-    state, training, held = everywhere((state, training, held))
-    loop = _Loop(program, training, held, rows[Part.TRAIN], report or (lambda _: None))
+    draw = functools.partial(_drawn, recipe, len(rows[Part.TRAIN]))
+    batch = recipe.batch_size * (recipe.members or 1)
+    state, blocks = everywhere((state, held.placed()))
+    stamps = rows_of(training, draw, batch=batch, memory=memory)
+    loop = _Loop(program, stamps, blocks, rows[Part.TRAIN], report or (lambda _: None))
     state, history = loop.run(state, store, checkpoint_seconds)
     return Trained(
         recipe=recipe,
@@ -127,7 +137,7 @@ def train(
         rows={part.name.lower(): len(rows[part]) for part in Part},
         split_digest=digest(split),
         validation_crps=float(jnp.mean(state.best_crps)),
-        ood=_usual(images[rows[Part.TRAIN]], normalisation),
+        ood=_usual(images[rows[Part.TRAIN][:: -(-len(rows[Part.TRAIN]) // MOST_REFERENCES)]], normalisation),
         history=tuple(history),
     )
 
@@ -135,7 +145,7 @@ def train(
 @dataclass(frozen=True, slots=True)
 class _Loop:
     program: Program
-    training: Dataset
+    training: Rows
     held: Dataset
     rows: np.ndarray
     report: Callable[[Report], None]
@@ -151,7 +161,7 @@ class _Loop:
         step, pace, saved = int(state.step), _Pace(), time.monotonic()
         crps = history[-1]["validation_crps"] if history else float("nan")
         while step < steps and not bool(jnp.all(state.waited >= recipe.patience)):
-            count = min(pace.count, every - step % every, steps - step)
+            count = min(pace.count, every - step % every, steps - step, self.training.ahead(step))
             state = self._dispatch(state, step, count)
             step, loss = step + count, float(state.loss)
             pace.took(count)
@@ -167,25 +177,23 @@ class _Loop:
         return state, history
 
     def _dispatch(self, state: State, step: int, count: int) -> State:
-        recipe = self.program.recipe
-        members, size = recipe.members or 1, recipe.batch_size
-        rows = np.zeros((MOST_STEPS, members, size), np.int32)
-        for member in range(members):
-            seed = (recipe.seed, member)
-            rows[:count, member] = batches(len(self.rows), size, first=step, count=count, seed=seed)
-        state = self.program.advance(state, rows, count, self.training)
+        dataset, drawn = self.training.at(step, count)
+        rows = np.zeros((MOST_STEPS, *drawn.shape[1:]), np.int32)
+        rows[:count] = drawn
+        state = self.program.advance(state, rows, count, dataset)
         if bool(state.failed):
-            self._explain(state, rows[int(state.step) - step])
+            self._explain(state, dataset, drawn[int(state.step) - step])
         return state
 
-    def _explain(self, state: State, drawn: Integer[np.ndarray, "member batch"]) -> None:
+    def _explain(self, state: State, dataset: Dataset, drawn: Integer[np.ndarray, "member batch"]) -> None:
         """Raise an error that says what was not finite in the step that comes next."""
-        keys = self.program.keys(state, len(drawn))
+        keys, recipe = self.program.keys(state, len(drawn)), self.program.recipe
+        (of_all,) = _drawn(recipe, len(self.rows), int(state.step), 1)
         for member, rows in enumerate(jnp.asarray(drawn)):
             parameters = jax.tree.map(lambda leaf, member=member: leaf[member], state.members.parameters)
-            images = self.program.varied(self.training, rows, keys[member])
-            scalars, labels = self.training.scalars[rows], self.training.labels[rows]
-            if reason := explained(self.program, parameters, images, scalars, labels, self.rows[np.asarray(rows)]):
+            images = self.program.varied(dataset, rows, keys[member])
+            scalars, labels = dataset.scalars[rows], dataset.labels[rows]
+            if reason := explained(self.program, parameters, images, scalars, labels, self.rows[of_all[member]]):
                 raise TrainingError(f"step {int(state.step)}, member {member}: {reason}")
         raise TrainingError(f"step {int(state.step)}: a loss or gradient was not finite; lower the learning rate")
 
@@ -221,10 +229,20 @@ def _begun(
     return program, program.begin(parameters)
 
 
+def _drawn(recipe: Recipe, rows: int, first: int, count: int) -> Integer[np.ndarray, "count member batch"]:
+    """Give which of the training rows each member takes in some steps."""
+    members = [
+        batches(rows, recipe.batch_size, first=first, count=count, seed=(recipe.seed, member))
+        for member in range(recipe.members or 1)
+    ]
+    return np.stack(members, axis=1)
+
+
 def _columns(scalars: jax.Array, images: np.ndarray, *, masked: bool) -> np.ndarray:
     """Give what comes with an image: its scalars and, if asked for, which bands are there."""
-    there = np.asarray(present(images)) if masked else np.zeros((len(images), 0))
-    return np.concatenate([np.asarray(scalars), there], axis=1)
+    blocks = range(0, len(images), 4096) if masked else ()
+    there = [np.asarray(present(images[first : first + 4096])) for first in blocks] or [np.zeros((len(images), 0))]
+    return np.concatenate([np.asarray(scalars), np.concatenate(there)], axis=1)
 
 
 def _opened(folder: Path | None, identity: str) -> Checkpoints | None:
@@ -232,6 +250,5 @@ def _opened(folder: Path | None, identity: str) -> Checkpoints | None:
 
 
 def _usual(images: np.ndarray, normalisation: Normalisation) -> OodModel:
-    some = images[:: -(-len(images) // MOST_REFERENCES)]
-    seen = colours(jnp.nan_to_num(jnp.asarray(some, jnp.float32)), jnp.asarray(normalisation.sigmas))
+    seen = colours(jnp.nan_to_num(jnp.asarray(images, jnp.float32)), jnp.asarray(normalisation.sigmas))
     return OodModel.fit(np.asarray(seen))

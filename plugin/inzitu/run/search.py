@@ -20,6 +20,7 @@ from inzitu.run.work import Outcome
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from inzitu import manifest
     from inzitu.run.work import Work
 
 
@@ -30,6 +31,7 @@ class Trials:
     chosen: tuple[Mapping[str, Any], ...]
     inputs: tuple[tuple[str, Path], ...]
     folder: Path
+    engine: manifest.Engine
 
     def trial(self, number: int) -> dict[str, Any]:
         """Train one, unless it is done; return what was chosen, its validation CRPS and the seconds it took."""
@@ -41,7 +43,8 @@ class Trials:
         began = perf_counter()
         parameters, inputs = TrainParameters.model_validate(self.chosen[number]), dict(self.inputs)
         lesson = Lesson.of(parameters, inputs)
-        trained = lesson.learned(recipe_of(parameters, inputs.get("network")), checkpoints=folder / "checkpoints")
+        recipe = recipe_of(parameters, inputs.get("network"))
+        trained = lesson.learned(recipe, self.engine, checkpoints=folder / "checkpoints")
         lesson.save(trained, folder)
         found = {
             "trial": number,
@@ -57,7 +60,7 @@ class Trials:
 def search(parameters: SearchParameters, inputs: Mapping[str, Path], work: Work) -> Outcome:
     """Train every combination of the grid, and keep the best."""
     chosen = parameters.trials()
-    trials = Trials(chosen, tuple(inputs.items()), work.checkpoints)
+    trials = Trials(chosen, tuple(inputs.items()), work.checkpoints, work.manifest.engine)
     found: list[dict[str, Any]] = []
     for number, result in work.engine.map(trials.trial, range(len(chosen))):
         asked = {name: chosen[number][name] for name in parameters.axes()}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from inzitu import manifest
     from inzitu.learn.recipe import Recipe
     from inzitu.learn.train import Report, Trained
     from inzitu.pipelines.catalogue import TrainParameters
@@ -63,11 +64,24 @@ class Lesson:
         part = split_by_cell(ra, dec, seed=parameters.seed, fractions=(1 - sum(held), *held))
         return cls(stamps, index, part, {name: values[index] for name, values in scalars.items()})
 
-    def learned(self, recipe: Recipe, **options: Any) -> Trained:
+    def learned(self, recipe: Recipe, engine: manifest.Engine, **options: Any) -> Trained:
         """Train by a recipe; the options are those of `inzitu.learn.train.train`."""
-        z = self.stamps.column("z")[self.index].astype(np.float32)
+        # The stamps stay in their file: all of them go in, and those that are none of this lesson have no part.
+        count = self.stamps.rows.num_rows
+        part = np.full(count, -1, np.int8)
+        part[self.index] = self.part
+        scalars = {name: np.zeros(count) for name in self.scalars}
+        for name, values in self.scalars.items():
+            scalars[name][self.index] = values
         return learning.train(
-            self.stamps.images(self.index), z, self.part, recipe=recipe, scalars=self.scalars, **options
+            self.stamps.pixels,
+            self.stamps.column("z").astype(np.float32),
+            part,
+            recipe=recipe,
+            scalars=scalars,
+            memory=engine.stamps_mb << 20,
+            checkpoint_seconds=engine.checkpoint_seconds,
+            **options,
         )
 
     def save(self, trained: Trained, folder: Path) -> Outcome:
@@ -94,8 +108,8 @@ def train(parameters: TrainParameters, inputs: Mapping[str, Path], work: Work) -
     lesson = Lesson.of(parameters, inputs)
     trained = lesson.learned(
         recipe_of(parameters, inputs.get("network")),
+        work.manifest.engine,
         checkpoints=work.checkpoints,
-        checkpoint_seconds=work.manifest.engine.checkpoint_seconds,
         report=lambda report: _tell(report, work),
     )
     return lesson.save(trained, work.folder)
