@@ -16,10 +16,11 @@ from astropy.table import Table
 from scipy.spatial import cKDTree
 
 from inzitu.archive import counterparts as module
+from inzitu.archive import inspection
 from inzitu.archive.counterparts import Counterparts, counterparts
 from inzitu.archive.partitions import partitions
-from inzitu.errors import ArchiveFault
-from inzitu.manifest import CatalogueEntry
+from inzitu.errors import ArchiveFault, ManifestFault
+from inzitu.manifest import CatalogueEntry, Manifest
 
 RADIUS = 900.0
 CATALOGUE = 4000
@@ -195,3 +196,17 @@ def test_a_column_that_the_manifest_names_in_vain_is_named(sky: dict[str, np.nda
     entry = write(sky, tmp_path / "catalogue", "parquet").model_copy(update={"magnitudes": ("y",)})
     with pytest.raises(ArchiveFault, match="has no column y; the manifest names it"):
         counterparts(entry, np.array([1.0]), np.array([2.0]), 1.0, rows=10)
+
+
+@pytest.mark.parametrize("form", ["parquet", "folder", "fits", "csv", "votable"])
+def test_the_operators_check_counts_the_rows_and_names_a_column_that_is_not_there(
+    form: str, sky: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = write(sky, tmp_path / f"catalogue.{form}", form)
+    monkeypatch.setattr("inzitu.archive.inspection.ROWS", 900)
+    survey = {"band": "g", "hips": str(tmp_path)}
+    manifest = Manifest.model_validate({"archive": {"surveys": [survey], "catalogue": entry}})
+    assert inspection._catalogue(manifest).endswith(f"{CATALOGUE:,} rows")
+    wrong = {"surveys": [survey], "catalogue": entry.model_copy(update={"magnitudes": ("y",)})}
+    with pytest.raises(ManifestFault, match="no column y; it has objID, ra, dec, g"):
+        inspection._catalogue(Manifest.model_validate({"archive": wrong}))

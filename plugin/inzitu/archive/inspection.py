@@ -6,11 +6,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import TYPE_CHECKING
 
-from inzitu.archive.catalogues import read_table
 from inzitu.archive.nearby import MOST_BY_CONES, inspect_table
+from inzitu.archive.partitions import ROWS, Partition, column_names, partitions
 from inzitu.archive.spectra import fetch_spectra
 from inzitu.archive.surveys import coverage_of, located
-from inzitu.errors import ArchiveFault, Fault, ManifestFault
+from inzitu.errors import ArchiveFault, Fault, ManifestFault, TableFault
 from inzitu.hips import Survey
 from inzitu.pipelines import pipelines
 from inzitu.pipelines.download import DownloadParameters
@@ -62,17 +62,24 @@ def _catalogue(manifest: Manifest) -> str:
     entry = manifest.archive.catalogue
     if entry.tap:
         return remote_catalogue(entry)
-    try:
-        table = read_table(Path(entry.path))
-    except (OSError, ValueError) as error:
-        raise ManifestFault(f"archive.catalogue: {error}") from error
     wanted = (entry.id, entry.ra, entry.dec, *entry.magnitudes)
-    if missing := [name for name in wanted if name not in table.column_names]:
-        raise ManifestFault(
-            f"archive.catalogue: {entry.path} has no column {', '.join(missing)}; "
-            f"it has {', '.join(table.column_names)}."
-        )
-    return f"catalogue: {entry.path}: {table.num_rows:,} rows"
+    try:
+        there = column_names(Path(entry.path))
+        if missing := [name for name in wanted if name not in there]:
+            raise ManifestFault(
+                f"archive.catalogue: {entry.path} has no column {', '.join(missing)}; it has {', '.join(there)}."
+            )
+        rows = sum(_rows(part, entry) for part in partitions(Path(entry.path)))
+    except (OSError, ValueError, TableFault) as error:
+        raise ManifestFault(f"archive.catalogue: {error}") from error
+    return f"catalogue: {entry.path}: {rows:,} rows"
+
+
+def _rows(part: Partition, entry: CatalogueEntry) -> int:
+    """Return the rows of a partition; only a file that does not state them is read for it, in batches."""
+    if part.rows is not None:
+        return part.rows
+    return sum(table.num_rows for table in part.batches([entry.ra, entry.dec], rows=ROWS))
 
 
 def remote_catalogue(entry: CatalogueEntry) -> str:
