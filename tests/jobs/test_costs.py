@@ -1,0 +1,78 @@
+"""What steps cost, and what this deployment has learnt of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from inzitu.jobs.costs import amounts_of, compared, default_seconds, paces
+from inzitu.jobs.job import Job
+from inzitu.jobs.phases import Phase
+from inzitu.jobs.store import JobStore
+
+NETWORK = {"parameters": 1, "flops": 1e6, "memory": 1, "members": 1, "looks": 8}
+
+
+@pytest.fixture
+def done(store: JobStore, create: Callable[..., Job]) -> Any:
+    """Return what makes a job that has completed with an account."""
+
+    def make(estimate: Mapping[str, Any] | None = None, **account: float) -> Job:
+        job = create()
+        if estimate is not None:
+            store.change(job.id, estimate=estimate)
+        store.run(job.id)
+        claim = store.claim("worker")
+        assert claim is not None
+        store.account(job.id, claim.attempt, account)
+        return store.finish(job.id, claim.attempt, [])
+
+    return make
+
+
+def test_the_pace_of_a_step_is_the_median_over_what_the_default_says(done: Any) -> None:
+    jobs = []
+    for factor in (2.0, 3.0, 50.0):
+        amounts = {"usable": 1000.0, "bytes_read": 1e8}
+        jobs.append(done(**amounts, seconds_cut=factor * default_seconds("cut", amounts), seconds_mine=factor))
+    found = paces(jobs)
+    assert found["cut"] == pytest.approx(3)
+    assert found["mine"] == pytest.approx(3), "a step of the data centre's own is a second by default"
+    assert set(found) == {"cut", "mine"}
+
+
+def test_a_step_whose_work_is_not_known_teaches_nothing(done: Any) -> None:
+    assert paces([done(seconds_train=100.0, images_trained=5)]) == {}
+    job = done({"network": NETWORK}, seconds_train=100.0, images_trained=60_000)
+    assert amounts_of(job)["flops_train"] == 3 * 1e6 * 60_000
+    assert paces([job])["train"] == pytest.approx(100 / (10 + 3 * 1e6 * 60_000 / 60e9))
+    foreseen = done({"network": NETWORK, "amounts": {"flops_search": 60e9}}, seconds_search=22.0)
+    assert paces([foreseen])["search"] == pytest.approx(2), "what no account counts is taken as foreseen"
+
+
+def test_ratios_are_of_what_was_foreseen_and_done(done: Any, store: JobStore) -> None:
+    job = done({"amounts": {"rows": 10, "tiles": 0, "seconds_cut": 2.0, "seconds": 4.0}}, rows=20, seconds_cut=1.0)
+    told = compared(job)
+    assert job.phase is Phase.COMPLETED
+    assert told["ratios"]["rows"] == 2
+    assert told["ratios"]["seconds_cut"] == 0.5
+    assert "tiles" not in told["ratios"]
+
+
+def test_a_job_that_waits_has_no_ratios_and_its_quote_is_a_moment_in_utc(
+    store: JobStore, create: Callable[..., Job]
+) -> None:
+    quote = datetime(2026, 11, 21, 4, 30, tzinfo=UTC)
+    told = compared(store.change(create().id, estimate={"amounts": {"rows": 1}}, quote=quote))
+    assert (told["actual"], told["ratios"]) == (None, {})
+    assert told["quote"] == "2026-11-21T04:30:00Z"
+
+
+def test_only_the_last_completed_jobs_count(store: JobStore, done: Any) -> None:
+    made = [done(rows=number).id for number in range(3)]
+    assert {job.id for job in store.completed(last=2)} <= set(made)
+    assert len(store.completed(last=2)) == 2
+    assert store.completed("tap", last=2) == ()
