@@ -14,7 +14,7 @@ from astropy.table import Table
 
 from inzitu.archive.lists import read_lists
 from inzitu.archive.selection import select_rows
-from inzitu.errors import LimitFault, TableFault
+from inzitu.errors import ArchiveFault, LimitFault, TableFault
 from inzitu.manifest import Manifest
 from inzitu.pipelines.catalogue import SelectParameters
 from inzitu.prov.store import digest
@@ -189,3 +189,14 @@ def test_a_catalogue_is_hashed_once_until_it_changes(
     os.utime(catalogue, ns=(1, 1))
     select(SelectParameters(), {"targets": targets}, work)
     assert len(hashed) == 2
+
+
+def test_a_survey_whose_properties_lie_is_the_archives_fault(few: Stage, work: Work, tmp_path: Path) -> None:
+    (tmp_path / "hips").mkdir()
+    (tmp_path / "hips" / "properties").write_text("hips_order = nonsense\n")
+    entry = work.manifest.archive.surveys[0].model_copy(update={"hips": str(tmp_path / "hips")})
+    archive = work.manifest.archive.model_copy(update={"surveys": (entry,)})
+    work = replace(work, manifest=work.manifest.model_copy(update={"archive": archive}))
+    targets = sent(tmp_path, "targets", ra=list(few.quasars["ra"]), dec=list(few.quasars["dec"]))
+    with pytest.raises(ArchiveFault, match="coverage of a survey cannot be read"):
+        select(SelectParameters(), {"targets": targets}, work)

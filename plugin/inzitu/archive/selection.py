@@ -156,7 +156,7 @@ def coverages(manifest: Manifest) -> dict[str, Coverage]:
     """Return where each band of the archive has pixels."""
     try:
         return {entry.band: coverage_of(entry) for entry in manifest.archive.surveys}
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ArchiveFault(f"The coverage of a survey cannot be read: {error}.") from error
 
 

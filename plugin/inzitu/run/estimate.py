@@ -172,7 +172,7 @@ def _readings(request: Request, found: Selection, manifest: Manifest) -> dict[st
         try:
             surveys = [Survey.open(entry.hips) for entry in manifest.archive.surveys]
             tiles, size = bytes_to_read(surveys, ra, dec, size=cut.size, scale=cut.scale)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ArchiveFault(f"A survey of the archive cannot be opened: {error}.") from error
         amounts |= {"tiles": tiles, "bytes_read": amounts["bytes_read"] + size}
         amounts["stamp_bytes"] = usable * cut.size**2 * len(surveys) * np.dtype(np.float32).itemsize
