@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -145,11 +146,18 @@ def test_equal_pixels_share_the_gradient_of_their_maximum() -> None:
     np.testing.assert_array_equal(jax.grad(lambda values: max_pool(values).sum())(jnp.ones((1, 2, 2, 1))), 0.25)
 
 
-@pytest.mark.parametrize("size", [1, 3, 5])
-def test_same_padding_keeps_the_size(size: int) -> None:
-    images, kernel = random(2, 6, 5, 3), random(size, size, 3, 4, seed=1)
-    expected = lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    np.testing.assert_allclose(convolve(images, kernel, padding="SAME"), expected, atol=1e-4)
+@pytest.mark.parametrize(("size", "channels"), [(1, 3), (3, 3), (5, 3), (3, 48), (5, 48)])
+def test_same_padding_keeps_the_size_in_every_form(size: int, channels: int) -> None:
+    images, kernel = random(2, 6, 5, channels), 0.1 * random(size, size, channels, channels, seed=1)
+
+    def expected(images: jax.Array, kernel: jax.Array) -> jax.Array:
+        return lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    values, back = jax.vjp(functools.partial(convolve, padding="SAME"), images, kernel)
+    plain, plainly = jax.vjp(expected, images, kernel)
+    slope = random(2, 6, 5, channels, seed=2)
+    for found, value in zip((values, *back(slope)), (plain, *plainly(slope)), strict=True):
+        np.testing.assert_allclose(found, value, atol=5e-4)
 
 
 def test_smoothing_counts_only_the_pixels_there_are() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,11 @@ MANY_OUTPUTS, FEW_INPUTS = 192, 64
 MANY_CHANNELS = 48
 
 
+type Around = tuple[tuple[int, int], tuple[int, int]]
+"""Zeros before and after the rows, and before and after the columns."""
+NONE: Around = ((0, 0), (0, 0))
+
+
 def patches(images: Float[Array, "n y x c"], height: int, width: int) -> Float[Array, "n i j d"]:
     """Give the `height` x `width` neighbourhood of each pixel as one vector, in the order of a kernel's axes."""
     rows, columns = images.shape[1] - height + 1, images.shape[2] - width + 1
@@ -35,27 +41,32 @@ def patches(images: Float[Array, "n y x c"], height: int, width: int) -> Float[A
     return jnp.concatenate(taps, axis=-1)
 
 
-def native(images: Float[Array, "n y x c"], kernel: Float[Array, "p q c d"]) -> Float[Array, "n i j d"]:
-    """Convolve by the library, without padding."""
+def native(
+    images: Float[Array, "n y x c"], kernel: Float[Array, "p q c d"], around: Around = NONE
+) -> Float[Array, "n i j d"]:
+    """Convolve by the library."""
     # HIGHEST keeps float32 from being rounded to TF32 on a GPU; bfloat16 operands are not affected.
     return lax.conv_general_dilated(
-        images, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=lax.Precision.HIGHEST
+        images, kernel, (1, 1), around, dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=lax.Precision.HIGHEST
     )
 
 
-def by_matrix(images: Float[Array, "n y x c"], kernel: Float[Array, "p q c d"]) -> Float[Array, "n i j d"]:
-    """Convolve as patches times a matrix, without padding."""
+def by_matrix(
+    images: Float[Array, "n y x c"], kernel: Float[Array, "p q c d"], around: Around = NONE
+) -> Float[Array, "n i j d"]:
+    """Convolve as patches times a matrix."""
     height, width, _, outputs = kernel.shape
-    vectors = patches(images, height, width)
+    vectors = patches(_padded(images, around), height, width)
     return (_rows(vectors) @ kernel.reshape(-1, outputs)).reshape(*vectors.shape[:3], outputs)
 
 
 def kernel_gradient(
-    images: Float[Array, "n y x c"], slope: Float[Array, "n i j d"], shape: tuple[int, ...]
+    images: Float[Array, "n y x c"], slope: Float[Array, "n i j d"], shape: tuple[int, ...], around: Around = NONE
 ) -> Float[Array, "p q c d"]:
     """Give the gradient with respect to the kernel as a product of matrices, or one for each tap."""
     height, width, inputs, outputs = shape
     rows, columns = slope.shape[1:3]
+    images = _padded(images, around)
     if _is_flat(inputs, outputs):
         return (_rows(patches(images, height, width)).T @ _rows(slope)).reshape(shape)
     corners = [(i, j) for i in range(height) for j in range(width)]
@@ -64,7 +75,7 @@ def kernel_gradient(
 
 
 def image_gradient_by_matrix(
-    kernel: Float[Array, "p q c d"], slope: Float[Array, "n i j d"]
+    kernel: Float[Array, "p q c d"], slope: Float[Array, "n i j d"], around: Around = NONE
 ) -> Float[Array, "n y x c"]:
     """Give the gradient with respect to the images: each patch's gradient, laid where it came from."""
     height, width, inputs, outputs = kernel.shape
@@ -73,39 +84,53 @@ def image_gradient_by_matrix(
     for tap in range(height * width):
         i, j = divmod(tap, width)
         parts.append(jnp.pad(spread[..., tap, :], ((0, 0), (i, height - 1 - i), (j, width - 1 - j), (0, 0))))
-    return functools.reduce(jnp.add, parts)
+    (top, bottom), (left, right) = around
+    whole = functools.reduce(jnp.add, parts)
+    return whole[:, top : whole.shape[1] - bottom, left : whole.shape[2] - right]
 
 
-def _on_cpu(images: Float[Array, "n y x c"], kernel: Float[Array, "p q c d"]) -> Float[Array, "n i j d"]:
-    if _is_small(images, kernel) or _is_flat(*kernel.shape[2:]):
-        return by_matrix(images, kernel)
-    return toomcook.convolve_in_tiles(images, kernel) if _is_deep(kernel) else native(images, kernel)
-
-
-def image_gradient_forwards(kernel: Float[Array, "p q c d"], slope: Float[Array, "n i j d"]) -> Float[Array, "n y x c"]:
+def image_gradient_forwards(
+    kernel: Float[Array, "p q c d"], slope: Float[Array, "n i j d"], around: Around = NONE
+) -> Float[Array, "n y x c"]:
     """Give the gradient with respect to the images as a convolution of the slopes with the kernel turned over."""
-    height, width = kernel.shape[:2]
-    around = ((0, 0), (height - 1, height - 1), (width - 1, width - 1), (0, 0))
-    return native(jnp.pad(slope, around), jnp.swapaxes(kernel[::-1, ::-1], 2, 3))
+    (rows, columns), (down, across) = kernel.shape[:2], around
+    beyond = ((rows - 1 - down[0], rows - 1 - down[1]), (columns - 1 - across[0], columns - 1 - across[1]))
+    return native(slope, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), beyond)
 
 
-def _gradients_on_cpu(
-    images: Float[Array, "n y x c"], kernel: Float[Array, "p q c d"], slope: Float[Array, "n i j d"]
-) -> tuple[Float[Array, "n y x c"], Float[Array, "p q c d"]]:
-    if _is_small(images, kernel):
-        of_images = image_gradient_by_matrix
-    elif _is_deep(kernel):
-        slopes: tuple[Array, Array] = jax.vjp(toomcook.convolve_in_tiles, images, kernel)[1](slope)
-        return slopes
-    else:
-        of_images = image_gradient_forwards
-    return of_images(kernel, slope), kernel_gradient(images, slope, kernel.shape)
+def _on_cpu(images: Array, kernel: Array, around: Around) -> Array:
+    match _form(images, kernel, around):
+        case "matrix":
+            return by_matrix(images, kernel, around)
+        case "tiles":
+            return toomcook.convolve_in_tiles(images, kernel, around)
+        case "library":
+            # The gradients of a flat kernel need its patches anyway.
+            return (by_matrix if _is_flat(*kernel.shape[2:]) else native)(images, kernel, around)
 
 
-def _is_small(images: Float[Array, "n y x c"], kernel: Float[Array, "p q c d"]) -> bool:
-    """Say whether a result has few pixels, or a kernel one."""
-    height, width = kernel.shape[:2]
-    return height * width == 1 or (images.shape[1] - height + 1) * (images.shape[2] - width + 1) <= FEW_PIXELS
+def _gradients_on_cpu(images: Array, kernel: Array, slope: Array, around: Around) -> tuple[Array, Array]:
+    match _form(images, kernel, around):
+        case "tiles":
+            in_tiles = functools.partial(toomcook.convolve_in_tiles, around=around)
+            slopes: tuple[Array, Array] = jax.vjp(in_tiles, images, kernel)[1](slope)
+            return slopes
+        case "matrix":
+            of_images = image_gradient_by_matrix(kernel, slope, around)
+        case "library":
+            of_images = image_gradient_forwards(kernel, slope, around)
+    return of_images, kernel_gradient(images, slope, kernel.shape, around)
+
+
+def _form(images: Array, kernel: Array, around: Around) -> Literal["matrix", "tiles", "library"]:
+    """Say which form is fastest on a CPU."""
+    height, width, inputs, outputs = kernel.shape
+    rows, columns = images.shape[1] + sum(around[0]) - height + 1, images.shape[2] + sum(around[1]) - width + 1
+    if height * width == 1 or rows * columns <= FEW_PIXELS:
+        return "matrix"
+    if height == width and height in toomcook.SIZES and min(inputs, outputs) >= MANY_CHANNELS:
+        return "tiles"
+    return "library"
 
 
 def _is_flat(inputs: int, outputs: int) -> bool:
@@ -113,33 +138,25 @@ def _is_flat(inputs: int, outputs: int) -> bool:
     return outputs >= MANY_OUTPUTS and inputs < FEW_INPUTS
 
 
-def _is_deep(kernel: Float[Array, "p q c d"]) -> bool:
-    """Say whether a kernel has so many channels that its products outweigh the sums that save some of them."""
-    height, width, inputs, outputs = kernel.shape
-    return height == width and height in toomcook.SIZES and min(inputs, outputs) >= MANY_CHANNELS
-
-
-def _native_gradients(
-    images: Float[Array, "n y x c"], kernel: Float[Array, "p q c d"], slope: Float[Array, "n i j d"]
-) -> tuple[Float[Array, "n y x c"], Float[Array, "p q c d"]]:
-    of_images, of_kernel = jax.vjp(native, images, kernel)[1](slope)
+def _native_gradients(images: Array, kernel: Array, slope: Array, around: Around) -> tuple[Array, Array]:
+    of_images, of_kernel = jax.vjp(functools.partial(native, around=around), images, kernel)[1](slope)
     return of_images, of_kernel
 
 
-@jax.custom_vjp
-def _convolve(images: Float[Array, "n y x c"], kernel: Float[Array, "p q c d"]) -> Float[Array, "n i j d"]:
-    result: Array = lax.platform_dependent(images, kernel, cpu=_on_cpu, default=native)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolve(images: Array, kernel: Array, around: Around) -> Array:
+    cpu, default = (functools.partial(form, around=around) for form in (_on_cpu, native))
+    result: Array = lax.platform_dependent(images, kernel, cpu=cpu, default=default)
     return result
 
 
-def _forward(images: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _convolve(images, kernel), (images, kernel)
+def _forward(images: Array, kernel: Array, around: Around) -> tuple[Array, tuple[Array, Array]]:
+    return _convolve(images, kernel, around), (images, kernel)
 
 
-def _backward(saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
-    gradients: tuple[Array, Array] = lax.platform_dependent(
-        *saved, slope, cpu=_gradients_on_cpu, default=_native_gradients
-    )
+def _backward(around: Around, saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
+    cpu, default = (functools.partial(form, around=around) for form in (_gradients_on_cpu, _native_gradients))
+    gradients: tuple[Array, Array] = lax.platform_dependent(*saved, slope, cpu=cpu, default=default)
     return gradients
 
 
@@ -160,10 +177,9 @@ def convolve(
     padding
         ``"VALID"``: only where the kernel fits; ``"SAME"``: zeros around, so that the size stays.
     """
-    if padding == "SAME":
-        height, width = kernel.shape[:2]
-        images = jnp.pad(images, ((0, 0), _around(height), _around(width), (0, 0)))
-    return _convolve(images, kernel)
+    height, width = kernel.shape[:2]
+    around = NONE if padding == "VALID" else (((height - 1) // 2, height // 2), ((width - 1) // 2, width // 2))
+    return _convolve(images, kernel, around)
 
 
 @jax.custom_vjp
@@ -220,5 +236,5 @@ def _rows(vectors: Float[Array, "n i j d"]) -> Float[Array, "nij d"]:
     return vectors.reshape(math.prod(vectors.shape[:3]), vectors.shape[3])
 
 
-def _around(size: int) -> tuple[int, int]:
-    return (size - 1) // 2, size // 2
+def _padded(images: Float[Array, "n y x c"], around: Around) -> Float[Array, "n i j c"]:
+    return images if around == NONE else jnp.pad(images, ((0, 0), *around, (0, 0)))

@@ -24,17 +24,21 @@ SIZES = (2, 3, 5)
 """Sizes of the kernels that gain."""
 
 
-def convolve_in_tiles(images: Float[Array, "n y x c"], kernel: Float[Array, "p p c d"]) -> Float[Array, "n i j d"]:
-    """Convolve with a square kernel, without padding; the result is that of the sum over taps to rounding.
+def convolve_in_tiles(
+    images: Float[Array, "n y x c"],
+    kernel: Float[Array, "p p c d"],
+    around: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0)),
+) -> Float[Array, "n i j d"]:
+    """Convolve with a square kernel, zeros `around`; the result is that of the sum over taps to rounding.
 
     Relative errors are about 1e-6 for kernels of 2 and 3 pixels and 5e-6 for 5.
     """
     count, height, width, _ = images.shape
     size, _, inputs, outputs = kernel.shape
     results, values, weights = _transforms(size)
-    rows, columns = height - size + 1, width - size + 1
+    rows, columns = height + sum(around[0]) - size + 1, width + sum(around[1]) - size + 1
     down, across = -(-rows // TILE), -(-columns // TILE)
-    phases = _phases(images, down + size // TILE, across + size // TILE)
+    phases = _phases(images, down + size // TILE, across + size // TILE, around[0][0], around[1][0])
     points = range(len(values))
     strips = [_sums([phases[:, :, :, i // TILE : i // TILE + across, i % TILE] for i in points], row) for row in values]
     products = {}
@@ -53,12 +57,16 @@ def convolve_in_tiles(images: Float[Array, "n y x c"], kernel: Float[Array, "p p
     return jnp.swapaxes(whole, 2, 3).reshape(count, TILE * down, TILE * across, outputs)[:, :rows, :columns]
 
 
-def _phases(images: Float[Array, "n y x c"], down: int, across: int) -> Float[Array, "n i 2 j 2 c"]:
+def _phases(
+    images: Float[Array, "n y x c"], down: int, across: int, top: int, left: int
+) -> Float[Array, "n i 2 j 2 c"]:
     """Give the images in blocks of `TILE` pixels: every tile's pixels are then slices without a stride."""
     count, height, width, channels = images.shape
     rows, columns = TILE * down, TILE * across
-    images = jnp.pad(images, ((0, 0), (0, max(0, rows - height)), (0, max(0, columns - width)), (0, 0)))
-    return images[:, :rows, :columns].reshape(count, down, TILE, across, TILE, channels)
+    images = images[:, : rows - top, : columns - left]
+    below, right = max(0, rows - top - height), max(0, columns - left - width)
+    images = jnp.pad(images, ((0, 0), (top, below), (left, right), (0, 0)))
+    return images.reshape(count, down, TILE, across, TILE, channels)
 
 
 def _sums(parts: Sequence[Array], weights: np.ndarray) -> Array:
