@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inzitu.archive.merging import Verdict, merge
+from inzitu.errors import LimitFault
 
 
 def same_place(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -82,3 +83,13 @@ def test_every_object_keeps_one_row_and_the_choice_does_not_depend_on_the_order(
     again = merge(ra[shuffled], np.zeros(n), z[shuffled], radius=1.5, quality=quality[shuffled])
     assert set(shuffled[again.trusted]) == set(merged.trusted)
     assert np.array_equal(quality[merged.trusted], [quality[ra == ra[row]].max() for row in merged.trusted])
+
+
+def test_a_crowd_that_is_no_list_of_sources_is_refused_in_little_time_and_memory() -> None:
+    rng = np.random.default_rng(0)
+    n = 200_000
+    ra, dec = 150 + rng.uniform(0, 1e-4, n), 2 + rng.uniform(0, 1e-4, n)
+    with pytest.raises(LimitFault, match=r"around ra 150\.000.*50,000,000 pairs are allowed"):
+        merge(ra, dec, np.zeros(n), radius=1.5)
+    # One placeholder in as many rows is one place.
+    assert len(merge(np.zeros(n), np.zeros(n), np.zeros(n), radius=1.5).trusted) == 1

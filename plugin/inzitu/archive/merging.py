@@ -13,10 +13,15 @@ from enum import StrEnum
 
 import numpy as np
 
-from inzitu.sky import duplicates
+from inzitu.errors import LimitFault
+from inzitu.sky import cell_of, duplicates, usable
 
 AGREEMENT = 0.01
 """Two redshifts agree when they differ by at most this times (1 + z)."""
+MOST_PAIRS = 50_000_000
+"""Neighbours in one list, beyond which it would not fit in memory to join them."""
+_BASE_CELL = 58.6 * 3600
+"""Size of a HEALPix cell of order 0 [arcsec]."""
 
 
 class Verdict(StrEnum):
@@ -95,12 +100,15 @@ def merge(
     ------
     ValueError
         The columns differ in length, or the radius is out of range.
+    LimitFault
+        So many rows lie so near to each other that the list is not one of sources.
     """
     n = len(ra)
     worth = np.zeros(n) if quality is None else np.nan_to_num(np.asarray(quality, dtype=np.float64), nan=-np.inf)
     rank = np.zeros(n, dtype=np.int64) if survey is None else _ranks(survey, priority)
     if not {len(dec), len(z), len(worth), len(rank)} == {n}:
         raise ValueError("Positions, redshifts, quality and survey must be columns of one length.")
+    _check_crowding(ra, dec, radius)
     group = duplicates(ra, dec, radius)
     # Best first within each group; the first of each group is kept.
     order = np.lexsort((np.arange(n), rank, -worth, np.isnan(z), group))
@@ -108,6 +116,23 @@ def merge(
     kept = np.empty(n, dtype=np.int64)
     kept[order] = order[leads][np.cumsum(leads) - 1]
     return Merged(kept, _verdicts(kept, z, worth, rank, agreement))
+
+
+def _check_crowding(ra: np.ndarray, dec: np.ndarray, radius: float) -> None:
+    """Refuse positions of which so many are neighbours that their pairs would fill the memory."""
+    good = np.flatnonzero(usable(ra, dec))
+    # Rows at one and the same place are no pairs yet; cells of twice the radius hold all but all pairs.
+    places = np.unique(ra[good] + 1j * dec[good])
+    order = int(np.clip(np.log2(_BASE_CELL / (2 * radius)), 0, 29))
+    cells, counts = np.unique(cell_of(places.real, places.imag, order), return_counts=True)
+    if (pairs := int((counts.astype(np.int64) ** 2).sum())) > MOST_PAIRS:
+        crowd = int(np.argmax(counts))
+        at = places[int(np.argmax(cell_of(places.real, places.imag, order) == cells[crowd]))]
+        raise LimitFault(
+            f"Some {pairs:,} pairs of rows lie within {radius:g} arcsec of each other, {counts[crowd]:,} rows of them "
+            f"around ra {at.real:.5f}, dec {at.imag:.5f} deg; {MOST_PAIRS:,} pairs are allowed. Ask for a smaller "
+            "RADIUS, or send each source once."
+        )
 
 
 def _ranks(survey: np.ndarray, priority: Sequence[str]) -> np.ndarray:
