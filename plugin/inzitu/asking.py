@@ -66,8 +66,7 @@ def pipeline_tables(offers: Mapping[str, Mapping[str, Any]], name: str | None) -
     offer = offers[name]
     needed = {True: "if you like", False: "needed"}
     files = [(f"{upload['role']}=FILE", upload["kind"], needed[upload["optional"]]) for upload in offer["uploads"]]
-    if offer["model"]:
-        files.append(("MODEL=ID", "model", "needed"))
+    files += [(f"{name}=ID", name.lower(), "needed") for name in offer["ids"]]
     yield _table((name, "", ""), files)
     yield _table(
         ("parameter", "default", "what"),

@@ -403,6 +403,12 @@ SHIPPED_PIPELINES = (
         uploads=(replace(_TARGETS, labelled=True), _MODEL),
     ),
     Pipeline(
+        name="visualize-predictions",
+        title="Draw predictions that are already there (PREDICTIONS=their id)",
+        steps=(DRAW,),
+        uploads=(_PREDICTIONS, _optional(_SELECTION)),
+    ),
+    Pipeline(
         name="download-sdss",
         title="Fetch a list from SDSS or a TAP service; images and labels come out",
         steps=(DOWNLOAD, SELECT, CUT, DATASET),

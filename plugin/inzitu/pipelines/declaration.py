@@ -51,6 +51,11 @@ class Port:
     optional: bool = False
     labelled: bool = False
 
+    @property
+    def recorded(self) -> bool:
+        """Whether an artefact that is there already goes into it, named by its identifier, and no upload."""
+        return self.kind in (Kind.MODEL, Kind.PREDICTIONS, Kind.SELECTION)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:

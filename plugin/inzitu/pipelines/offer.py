@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from inzitu.pipelines.declaration import Kind
-
 if TYPE_CHECKING:
     from inzitu.pipelines.declaration import Pipeline
 
@@ -19,9 +17,9 @@ def offer(pipeline: Pipeline) -> dict[str, Any]:
         "uploads": [
             {"role": port.role, "kind": str(port.kind), "optional": port.optional}
             for port in pipeline.uploads
-            if port.kind is not Kind.MODEL
+            if not port.recorded
         ],
-        "model": any(port.kind is Kind.MODEL for port in pipeline.uploads),
+        "ids": [port.role.upper() for port in pipeline.uploads if port.recorded and not port.optional],
         "parameters": [
             {
                 "name": name.upper(),

@@ -11,12 +11,15 @@ from pydantic import ValidationError
 
 from inzitu.errors import ParameterFault
 from inzitu.pipelines.catalogue import pipelines
-from inzitu.pipelines.declaration import Kind, Parameters, Pipeline
+from inzitu.pipelines.declaration import Parameters, Pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_PROTOCOL = frozenset({"PIPELINE", "UPLOAD", "PHASE", "RUNID", "TABLE", "MODEL", "RESPONSEFORMAT", "REQUEST"})
+_PROTOCOL = frozenset({"PIPELINE", "UPLOAD", "PHASE", "RUNID", "TABLE", "RESPONSEFORMAT", "REQUEST"}) | {
+    "MODEL",
+    "PREDICTIONS",
+}
 _TABLE = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _ARTEFACT = re.compile(r"[0-9a-f]{64}")
 
@@ -29,6 +32,7 @@ class Request:
     parameters: Mapping[str, Parameters]
     table: str | None = None
     model: str | None = None
+    predictions: str | None = None
 
 
 def check(
@@ -63,12 +67,12 @@ def check(
         )
     if table is not None and table.startswith("p_"):
         raise ParameterFault(f"TABLE={table}: names that begin with p_ are kept for tables named after their jobs.")
-    model = _model(given.get("MODEL") or None, pipeline)
+    named = {role: _recorded(role, given.get(role.upper()) or None, pipeline) for role in ("model", "predictions")}
     uploads = set(uploads)
     _check_uploads(uploads, pipeline)
     values = {name: value for name, value in given.items() if name not in _PROTOCOL}
     _say_whose_network(values, own="network" in uploads)
-    return Request(pipeline=pipeline, parameters=_step_parameters(values, pipeline), table=table, model=model)
+    return Request(pipeline=pipeline, parameters=_step_parameters(values, pipeline), table=table, **named)
 
 
 def _say_whose_network(values: dict[str, str], *, own: bool) -> None:
@@ -98,25 +102,26 @@ def _pipeline(name: str | None, known: Mapping[str, Pipeline]) -> Pipeline:
     return known[name]
 
 
-def _model(model: str | None, pipeline: Pipeline) -> str | None:
-    takes_model = any(port.kind is Kind.MODEL for port in pipeline.uploads)
-    if takes_model and model is None:
-        raise ParameterFault(f"The pipeline {pipeline.name} needs MODEL, the id of a model; /models lists them.")
-    if model is not None and not takes_model:
-        raise ParameterFault(f"The pipeline {pipeline.name} trains its own model and takes no MODEL; leave it out.")
-    if model is not None and not _ARTEFACT.fullmatch(model):
-        raise ParameterFault(f"MODEL={model} is no model's id: 64 hexadecimal digits, as /models lists them.")
-    return model
+def _recorded(role: str, id: str | None, pipeline: Pipeline) -> str | None:
+    """Return the identifier of an artefact that is there already, if the pipeline starts from one."""
+    what = {"model": "a model; /models lists them", "predictions": "predictions, as the results of their job link to"}
+    name, taken = role.upper(), any(port.role == role for port in pipeline.uploads)
+    if taken and id is None:
+        raise ParameterFault(f"The pipeline {pipeline.name} needs {name}, the id of {what[role]}.")
+    if id is not None and not taken:
+        raise ParameterFault(f"The pipeline {pipeline.name} makes its own {role} and takes no {name}; leave it out.")
+    if id is not None and not _ARTEFACT.fullmatch(id):
+        raise ParameterFault(f"{name}={id} is no id: 64 hexadecimal digits, of {what[role]}.")
+    return id
 
 
 def _check_uploads(uploads: set[str], pipeline: Pipeline) -> None:
-    # A model is named by its id.
-    files = {port.role for port in pipeline.uploads if port.kind is not Kind.MODEL}
+    files = {port.role for port in pipeline.uploads if not port.recorded}
     needed = {port.role for port in pipeline.uploads if port.role in files and not port.optional}
     if needless := uploads - files:
         raise ParameterFault(
             f"The pipeline {pipeline.name} takes no upload named {', '.join(sorted(needless))}; "
-            f"it takes {', '.join(sorted(files))}."
+            f"it takes {', '.join(sorted(files)) or 'none'}."
         )
     if missing := needed - uploads:
         role = sorted(missing)[0]

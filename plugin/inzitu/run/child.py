@@ -110,7 +110,8 @@ class _JobRun:
 
     def _finish(self, request: Request, artefacts: Mapping[str, Artefact]) -> None:
         """Publish the table and complete the job, in one transaction."""
-        predictions = artefacts.get("predictions")
+        made = {port.role for step in request.pipeline.steps for port in step.makes}
+        predictions = artefacts.get("predictions") if "predictions" in made else None
         name = self._table_name(request)
         results = _results(artefacts, self.id, request)
         self._log(f"complete; the table is predictions.{name}" if predictions else "complete")

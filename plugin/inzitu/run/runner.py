@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
+from inzitu.errors import NotFoundFault
 from inzitu.prov.facts import Activity, Agent, AgentKind, Artefact, Parameter, Product, Used, key_of
 from inzitu.run.surroundings import archive_state, code_version, device, software
 from inzitu.run.work import Outcome, Work
@@ -83,11 +84,23 @@ class Runner:
         }
         if request.model is not None:
             there["model"] = self.recorder.artefact(request.model)
+        if request.predictions is not None:
+            there |= self._predicted(request.predictions)
         for step in request.pipeline.steps:
             if request.parameters[step.name].idle:
                 continue
             there |= self._artefacts(step, request.parameters[step.name], there)
         return there
+
+    def _predicted(self, id: str) -> dict[str, Artefact]:
+        """Return predictions that are there, with the selection and the validation rows that the record has of them."""
+        for maker in self.recorder.makers(id):
+            of = {used.role: used.artefact for used in maker.used if used.role == "selection"}
+            made = {item.role: item.artefact for item in maker.made if item.role == "validation"}
+            if of:
+                ids = {**of, **made, "predictions": id}
+                return {role: self.recorder.artefact(artefact) for role, artefact in ids.items()}
+        raise NotFoundFault(f"The record does not say which sources the predictions {id} are of.")
 
     def _artefacts(self, step: Step, parameters: Parameters, there: Mapping[str, Artefact]) -> dict[str, Artefact]:
         """Return what a step makes: found, if it has been made before, or made now."""

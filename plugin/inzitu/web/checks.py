@@ -12,7 +12,8 @@ import numpy as np
 from inzitu import pipelines
 from inzitu.archive.lists import read_lists
 from inzitu.archive.spectra import check_download
-from inzitu.errors import NotFoundFault, ParameterFault, TableFault
+from inzitu.errors import GoneFault, NotFoundFault, ParameterFault, TableFault
+from inzitu.pipelines import Kind
 from inzitu.pipelines.catalogue import SelectParameters
 from inzitu.pipelines.download import DownloadParameters
 from inzitu.prov.history import UnrecordedError
@@ -34,15 +35,18 @@ def check_job(job: Job, *, manifest: Manifest, recorder: Recorder, published: Pu
     ParameterFault
         A parameter is wrong, or the table's name is taken.
     NotFoundFault
-        There is no such model.
+        There is no such model, or no such predictions.
+    GoneFault
+        There were.
     TableFault, LimitFault
         A list lacks what it must have, or is too long.
     """
     request = pipelines.check(job.parameters, [upload.name for upload in job.uploads], chains=manifest.pipelines)
     if request.table is not None and not published.is_free(request.table):
         raise ParameterFault(f"The table predictions.{request.table} exists; choose another name with TABLE=.")
-    if request.model is not None:
-        _check_model(request.model, recorder)
+    for kind, id in ((Kind.MODEL, request.model), (Kind.PREDICTIONS, request.predictions)):
+        if id is not None:
+            _check_recorded(kind, id, recorder)
     for upload in job.uploads:
         if not upload.path:
             raise ParameterFault(
@@ -64,14 +68,17 @@ def check_job(job: Job, *, manifest: Manifest, recorder: Recorder, published: Pu
 
 def _lists(job: Job, request: pipelines.Request, manifest: Manifest) -> dict[str, Path]:
     """Return the files of the uploads that are lists of sources."""
-    roles = {port.role for port in request.pipeline.uploads if port.kind is pipelines.Kind.LIST}
+    roles = {port.role for port in request.pipeline.uploads if port.kind is Kind.LIST}
     return {upload.name: manifest.state / upload.path for upload in job.uploads if upload.name in roles}
 
 
-def _check_model(id: str, recorder: Recorder) -> None:
+def _check_recorded(kind: Kind, id: str, recorder: Recorder) -> None:
     try:
-        kind = recorder.artefact(id).kind
+        found = recorder.artefact(id).kind
     except UnrecordedError as error:
-        raise NotFoundFault(f"There is no model {id}; /models lists them.") from error
-    if kind != pipelines.Kind.MODEL:
-        raise ParameterFault(f"MODEL={id} is a {kind} and no model; /models lists the models.")
+        listed = "; /models lists them" if kind is Kind.MODEL else ""
+        raise NotFoundFault(f"There is no {kind} {id}{listed}.") from error
+    if found != kind:
+        raise ParameterFault(f"{kind.upper()}={id} is of the kind {found}, not {kind}.")
+    if recorder.destroyed(id):
+        raise GoneFault(f"{kind.upper()}={id} was destroyed when its job's time was over; make it again.")
