@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from inzitu.errors import ArchiveFault
 from inzitu.hips.tiles import Handle, Tile
 from inzitu.pipelines.catalogue import CutParameters, SelectParameters
 from inzitu.run import cut as module
@@ -129,3 +131,16 @@ def test_a_tile_replaced_during_the_run_is_told_by_the_digest_of_what_was_read(
         assert tile.read_bytes() == other
     finally:
         tile.write_bytes(whole)
+
+
+def test_a_survey_whose_properties_lie_is_the_archives_fault(
+    few: Stage, work: Work, selection: Path, tmp_path: Path
+) -> None:
+    properties = few.folder / "hips/r/properties"
+    whole = properties.read_text()
+    properties.write_text(re.sub(r"(?m)^hips_order .*$", "hips_order = 3", whole))
+    try:
+        with pytest.raises(ArchiveFault, match="states hips_order 3, but its deepest FITS tiles are in Norder13"):
+            done(work, selection, tmp_path / "first")
+    finally:
+        properties.write_text(whole)

@@ -75,8 +75,8 @@ def cut(parameters: CutParameters, inputs: Mapping[str, Path], work: Work) -> Ou
     )
     try:
         surveys = _opened(stamps.surveys, stamps.job)
-    except OSError as error:
-        raise ArchiveFault(f"A survey of the archive cannot be opened: {error}.") from error
+    except (OSError, ValueError) as error:
+        raise ArchiveFault(f"A survey of the archive cannot be used: {str(error).rstrip('.')}.") from error
     geometry = repr((stamps.surveys, stamps.size, stamps.scale)).encode()
     # Named by what is cut, so that what an attempt left with another manifest is in nobody's way.
     folder = work.checkpoints / hashlib.sha256(geometry).hexdigest()[:16]
