@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from inzitu.archive.counterparts import ROW_COST, Counterparts, Map, counterparts, in_turn
 from inzitu.archive.lists import SourceList
@@ -81,7 +82,7 @@ class Selection:
 
     def of(self, name: str) -> pa.Table:
         """Return the rows of one list."""
-        return self.table.filter(pa.array(np.asarray(self.table["list"]) == name))
+        return self.table.filter(pc.equal(self.table["list"], name))
 
 
 def select_rows(

@@ -10,6 +10,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from inzitu.archive.lists import read_lists
 from inzitu.archive.selection import select_rows
@@ -24,8 +26,6 @@ from inzitu.run.trainings import network_of, trainings_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
-
-    import pyarrow as pa
 
     from inzitu.archive.lists import SourceList
     from inzitu.archive.selection import Selection
@@ -125,21 +125,26 @@ def _rows(lists: list[SourceList], found: Selection) -> dict[str, Any]:
 
 
 def _counts(rows: pa.Table) -> dict[str, Any]:
-    flags = Counter(word for words in rows["flags"].to_pylist() for word in words.split(",") if word)
-    return {"rows": rows.num_rows, "status": dict(Counter(rows["status"].to_pylist())), "flags": dict(flags)}
+    status, combinations = (
+        {item["values"]: item["counts"] for item in rows[name].value_counts().to_pylist()}
+        for name in ("status", "flags")
+    )
+    flags: Counter[str] = Counter()
+    for words, count in combinations.items():
+        flags.update(dict.fromkeys(filter(None, words.split(",")), count))
+    return {"rows": rows.num_rows, "status": status, "flags": dict(flags)}
 
 
 def _candidates(rows: pa.Table, share: float) -> np.ndarray:
     """Return which rows will be used, or may be, as far as the catalogue was searched."""
-    status = np.asarray(rows["status"])
-    usable: np.ndarray = (status == "ok") if share == 1 else (status == "ok") | (status == "unmatched")
-    return usable
+    words = ["ok"] if share == 1 else ["ok", "unmatched"]
+    return np.asarray(pc.is_in(rows["status"], pa.array(words)))
 
 
 def _usable(found: Selection, rows: pa.Table) -> int:
     """Return how many of some rows will be used: extrapolated from what of the catalogue was searched."""
-    ok, most = ((np.asarray(rows["status"]) == "ok").sum(), _candidates(rows, found.share).sum())
-    return int(most) if found.share == 0 else min(int(most), round(ok / found.share))
+    ok, most = (int(_candidates(rows, share).sum()) for share in (1, found.share))
+    return most if found.share == 0 else min(most, round(ok / found.share))
 
 
 def _refusal(
@@ -155,7 +160,7 @@ def _refusal(
     if trainings and "training" in {rows.name for rows in lists}:
         from inzitu.run.train import FEWEST_ROWS
 
-        usable = int((np.asarray(found.of("training")["status"]) == "ok").sum())
+        usable = _usable(found, found.of("training"))
         if usable < FEWEST_ROWS:
             return f"Only {usable} training rows can be used; training takes at least {FEWEST_ROWS}."
     return None
