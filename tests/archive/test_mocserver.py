@@ -19,15 +19,17 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from archive.sdss_server import SdssServer
 from archive.tap_server import running
 from hips.conftest import Sky
+from inzitu.archive import inspection
 from inzitu.archive.inspection import inspect
 from inzitu.archive.mocserver import PATIENCE, MocServer
 from inzitu.archive.surveys import coverage_of, located, moc_of
 from inzitu.cli import app
 from inzitu.errors import ArchiveFault, ManifestFault, ParameterFault
 from inzitu.hips import Survey
-from inzitu.manifest import Manifest
+from inzitu.manifest import Manifest, SdssSource
 from inzitu.sky import Coverage
 
 IMPATIENT = replace(PATIENCE, silence=0.4, answer=5.0, attempts=2, pause=0.01)
@@ -175,6 +177,16 @@ def test_what_the_server_said_is_kept_and_only_the_check_asks_again(
     with pytest.raises(ArchiveFault, match=r"band r: The MOCServer http://127\.0\.0\.1:9/ does not answer"):
         located(gone, anew=True, patience=IMPATIENT)
     assert located(gone).archive.surveys == once.archive.surveys
+
+
+def test_the_check_asks_each_source_for_a_row(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    sdss = SdssServer()
+    with running(sdss):
+        there = manifest.model_copy(update={"sources": {"sdss": SdssSource(server=sdss.url)}})
+        assert "source: sdss: a row of it has specObjID, ra, dec, z, zErr, zWarning, class" in "\n".join(inspect(there))
+    monkeypatch.setattr(inspection, "PATIENCE", IMPATIENT)
+    with pytest.raises(ManifestFault, match=r"sources\.sdss: SkyServer does not answer"):
+        list(inspect(there))
 
 
 def test_an_unknown_survey_makes_the_manifest_wrong(manifest: Manifest) -> None:

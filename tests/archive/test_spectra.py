@@ -209,6 +209,7 @@ def test_casjobs_gives_the_list_that_skyserver_gives(
     table, reading = fetch_spectra(asked, casjobs, folder=tmp_path / "cas", patience=IMPATIENT)
     assert table.equals(expected)
     assert " INTO mydb.inzitu_" in server.queries[0]
+    assert server.queries[0].startswith("SELECT TOP 1000 s.specObjID")  # not all that there is, into a small MyDB
     assert server.queries[-1].startswith("DROP TABLE inzitu_")
     assert {headers["X-Auth-Token"] for headers in server.headers} == {"a-token"}
     kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())

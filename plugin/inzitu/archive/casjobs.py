@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import requests
 
 from inzitu.archive.patience import Answer, Patience, patient_session
-from inzitu.archive.sdss import KEY, table_of
+from inzitu.archive.sdss import KEY, next_rows, table_of
 from inzitu.errors import ArchiveFault, ManifestFault
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class CasJobs:
         The manifest's entry, which names the environment variables with user and password.
     patience
         How long it is waited for.
+    top
+        Most rows that an answer written to MyDB may have.
 
     Raises
     ------
@@ -57,8 +59,8 @@ class CasJobs:
 
     key = KEY
 
-    def __init__(self, source: SdssSource, patience: Patience) -> None:
-        self._source, self._patience = source, patience
+    def __init__(self, source: SdssSource, patience: Patience, *, top: int) -> None:
+        self._source, self._patience, self._top = source, patience, top
         self._user, self._password = _secret(source.casjobs_user), _secret(source.casjobs_password)
         self._session, self._adapter = patient_session(patience)
         self._made: set[str] = set()
@@ -83,9 +85,10 @@ class CasJobs:
         ArchiveFault
             CasJobs fails, or refuses the query.
         """
-        name = f"inzitu_{hashlib.sha256(sql.encode()).hexdigest()[:16]}"
+        whole = next_rows(sql, None, self._top)
+        name = f"inzitu_{hashlib.sha256(whole.encode()).hexdigest()[:16]}"
         if name not in self._made and not self._is_there(name):
-            self._write(sql, name)
+            self._write(whole, name)
         self._made.add(name)
         condition = "" if after is None else f" WHERE {KEY} > {int(after)}"
         return self._query("MyDB", f"SELECT TOP {most} * FROM {name}{condition} ORDER BY {KEY}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from inzitu.archive.nearby import MOST_BY_CONES, inspect_table
 from inzitu.archive.partitions import ROWS, Partition, column_names, partitions
+from inzitu.archive.patience import Patience
 from inzitu.archive.spectra import fetch_spectra
 from inzitu.archive.surveys import coverage_of, located
 from inzitu.errors import ArchiveFault, Fault, ManifestFault, TableFault
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     from inzitu.manifest import CatalogueEntry, Manifest, Source
 
+PATIENCE = Patience(silence=30.0, answer=60.0, job=120.0, attempts=2, parts=1)
+"""An operator waits for the answer."""
+
 
 def inspect(manifest: Manifest) -> Iterator[str]:
     """Yield a line about each survey, the catalogue, the sources, the pipelines and the state folder.
@@ -30,7 +34,7 @@ def inspect(manifest: Manifest) -> Iterator[str]:
         One of them cannot be used.
     """
     try:
-        manifest = located(manifest, anew=True)
+        manifest = located(manifest, anew=True, patience=PATIENCE)
     except ArchiveFault as error:
         raise ManifestFault(str(error)) from error
     for entry in manifest.archive.surveys:
@@ -92,7 +96,7 @@ def remote_catalogue(entry: CatalogueEntry) -> str:
     """
     try:
         with TemporaryDirectory() as folder:
-            limits = inspect_table(entry, folder=Path(folder))
+            limits = inspect_table(entry, folder=Path(folder), patience=PATIENCE)
     except ArchiveFault as error:
         raise ManifestFault(f"archive.catalogue: {error}") from error
     how = "lists are uploaded" if limits.uploads else f"no uploads: lists of at most {MOST_BY_CONES:,} rows, as cones"
@@ -103,7 +107,8 @@ def remote_catalogue(entry: CatalogueEntry) -> str:
 def _source(name: str, source: Source) -> str:
     try:
         with TemporaryDirectory() as folder:
-            rows, _ = fetch_spectra(DownloadParameters(source=name, top=1), source, folder=Path(folder))
+            asked = DownloadParameters(source=name, top=1)
+            rows, _ = fetch_spectra(asked, source, folder=Path(folder), patience=PATIENCE)
     except Fault as error:
         raise ManifestFault(f"sources.{name}: {error}") from error
     return f"source: {name}: a row of it has {', '.join(rows.column_names)}"

@@ -90,7 +90,7 @@ def fetch_spectra(
     patience = patience or Patience()
     parts = Parts.of(folder, parameters, source)
     question = _question(parameters, source)
-    with _service(source, folder, patience) as service:
+    with _service(source, folder, patience, parameters.top) as service:
         if parameters.query is not None:
             names = [_answer(service, question, parameters.top, parts, patience)]
         else:
@@ -109,12 +109,12 @@ def _question(parameters: DownloadParameters, source: Source) -> str:
             return parameters.query or tap_lists.composed(parameters, source)
 
 
-def _service(source: Source, folder: Path, patience: Patience) -> _Service:
+def _service(source: Source, folder: Path, patience: Patience, top: int) -> _Service:
     match source:
         case SdssSource(casjobs_user=""):
             return sdss.SkyServer(source, patience)
         case SdssSource():
-            return CasJobs(source, patience)
+            return CasJobs(source, patience, top=top)
         case TapSource():
             return tap_lists.TapList(source, folder=folder, patience=patience)
 
