@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,37 @@ def test_the_shipped_manifest_deploys_the_demo_archive() -> None:
     manifest = Manifest.load(root / "manifest.yaml")
     assert manifest.archive.bands == ("u", "g", "r", "i", "z")
     assert manifest.archive.catalogue.path == str(root / "demo/archive/catalogue.parquet")
+
+
+def test_the_examples_for_operators_are_manifests() -> None:
+    page = (Path(__file__).parents[2] / "docs/operate/adapters.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.S)]
+    catalogue = blocks[0]["archive"]["catalogue"]
+    sources = blocks[1]["sources"] | {f"with-casjobs-{name}": source for name, source in blocks[2].items()}
+    archive = GOOD["archive"] | {"catalogue": catalogue}
+    manifest = Manifest.model_validate({"archive": archive, "sources": sources})
+    assert manifest.archive.catalogue.table == "survey.sources"
+    assert {source.kind for source in manifest.sources.values()} == {"sdss", "tap"}
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"kind": "ftp"}, "sdss"),
+        ({"kind": "tap", "url": "http://a"}, "table"),
+        ({"kind": "sdss", "casjobs_user": "USER"}, "name both environment variables"),
+    ],
+)
+def test_a_source_that_cannot_be_asked_is_no_source(tmp_path: Path, source: dict[str, str], message: str) -> None:
+    with pytest.raises(ManifestFault, match=message):
+        Manifest.load(written(tmp_path, GOOD | {"sources": {"one": source}}))
+
+
+def test_a_survey_has_an_address_or_an_identifier(tmp_path: Path) -> None:
+    for survey in ({"band": "r"}, {"band": "r", "hips": "r", "id": "CDS/P/SDSS9/r"}):
+        with pytest.raises(ManifestFault, match="either the hips, by its folder or address, or the id"):
+            Manifest.load(written(tmp_path, {"archive": GOOD["archive"] | {"surveys": [survey]}}))
+    manifest = Manifest.load(
+        written(tmp_path, {"archive": GOOD["archive"] | {"surveys": [{"band": "r", "id": "CDS/P/a"}]}})
+    )
+    assert manifest.archive.surveys[0].hips == ""
