@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
+import time
 
 NETWORKS = ("dcmdn-a", "inzitu")
 _STEP = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from inzitu.learn import compilation
 compilation.keep(Path(sys.argv[1]))
+import jax
 import numpy as np
 from inzitu.learn.recipe import Recipe
 from inzitu.learn.train import train
 class Stop(Exception): pass
+compiling = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda name, seconds, **_: compiling.append(seconds) if name.endswith("backend_compile_duration") else None)
 def stop(report):
-    print(report.step, time.time()); raise Stop
+    print(time.time(), sum(compiling), sum(os.times()[:2])); raise Stop
 rng = np.random.default_rng(0)
 images = rng.normal(size=(512, 28, 28, 5)).astype(np.float32)
 split = np.resize(np.array([0, 0, 0, 1], np.int8), 512)
@@ -27,29 +31,24 @@ try:
 except Stop:
     pass
 """
-_NOTHING = "import time, inzitu.learn.train; print(0, time.time())"
+_NOTHING = "import os, time, inzitu.learn.train; print(time.time(), 0, sum(os.times()[:2]))"
 
 
 def run() -> str:
     """Start each network twice, and a process that only loads the libraries."""
-    rows = ["| network | first start [s] | second start [s] |", "|---|---:|---:|"]
+    rows = [
+        "| | to the first step [s] | of this compiling or loading programs [s] | processor [s] |",
+        "|---|---:|---:|---:|",
+    ]
     for network in NETWORKS:
         with tempfile.TemporaryDirectory() as folder:
-            first, second = (seconds(_STEP, folder, network) for _ in range(2))
-        rows.append(f"| {network} | {first:.1f} | {second:.1f} |")
-    return "\n".join([*rows, "", f"Of this loading the libraries takes {seconds(_NOTHING):.1f} s."])
+            rows += [_row(f"{network}, {start} start", _STEP, folder, network) for start in ("first", "second")]
+    return "\n".join([*rows, _row("the libraries alone", _NOTHING)])
 
 
-def seconds(program: str, *arguments: str) -> float:
-    """Return the time from the start of a process to its first step [s]."""
-    import time
-
+def _row(words: str, program: str, *arguments: str) -> str:
+    """Start a process, and tell the time from its start to its first step."""
     began = time.time()
-    child = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True, env=os.environ
-    )
-    return float(child.stdout.split()[1]) - began
-
-
-if __name__ == "__main__":
-    print(run())
+    child = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    ended, compiling, processor = map(float, child.stdout.split())
+    return f"| {words} | {ended - began:.1f} | {compiling:.1f} | {processor:.1f} |"

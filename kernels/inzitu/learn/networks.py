@@ -55,7 +55,7 @@ class Network(nnx.Module):
         *_, (_, outputs) = self.stages(images, given)
         return outputs
 
-    def begin_at(self, bias: Float[np.ndarray, " o"]) -> None:
+    def begin_at(self, bias: Float[Array | np.ndarray, " o"]) -> None:
         """Let the outputs begin at given values, whatever the image."""
         self.head.bias[...] = jnp.asarray(bias, jnp.float32)
 

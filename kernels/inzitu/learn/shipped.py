@@ -41,7 +41,7 @@ class Shipped(Network):
         yield "shipped program", raw
         yield "bias", raw + self.bias[...]
 
-    def begin_at(self, bias: Float[np.ndarray, " o"]) -> None:
+    def begin_at(self, bias: Float[Array | np.ndarray, " o"]) -> None:
         """Let the outputs begin near given values: what the program adds to them is its own."""
         self.bias[...] = jnp.asarray(bias, jnp.float32)
 

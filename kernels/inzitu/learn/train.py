@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -218,15 +219,22 @@ def _begun(
     for part in (Part.TRAIN, Part.VALIDATION):
         head.check_labels(labels[rows[part]])
     bias = head.initial_bias(labels[rows[Part.TRAIN]].astype(np.float64))
-    members: list[networks.Network] = []
-    for member in range(recipe.members or 1):
-        key = jax.random.fold_in(jax.random.key(recipe.seed), member)
-        members.append(networks.of_recipe(recipe, key=key, input_shape=input_shape))
-        members[-1].begin_at(bias)
-    graph = nnx.split(members[0])[0]
-    parameters = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(nnx.split(network)[1] for network in members))
-    program = Program(graph, recipe, recipe.steps(len(rows[Part.TRAIN])), sight=members[0].size)
-    return program, program.begin(parameters)
+    build = functools.partial(networks.of_recipe, recipe, input_shape=input_shape)
+    abstract = nnx.eval_shape(lambda: build(key=jax.random.key(0)))
+    program = Program(nnx.split(abstract)[0], recipe, recipe.steps(len(rows[Part.TRAIN])), sight=abstract.size)
+
+    def member(key: jax.Array, bias: jax.Array) -> Any:
+        network = build(key=key)
+        network.begin_at(bias)
+        return nnx.split(network)[1]
+
+    # One program instead of the hundreds that networks are made of, each of which would be compiled by itself.
+    @jax.jit
+    def begun(seed: jax.Array, bias: jax.Array) -> State:
+        keys = [jax.random.fold_in(jax.random.key(seed), number) for number in range(recipe.members or 1)]
+        return program.begin(jax.lax.map(lambda key: member(key, bias), jnp.stack(keys)))
+
+    return program, begun(recipe.seed, bias)
 
 
 def _drawn(recipe: Recipe, rows: int, first: int, count: int) -> Integer[np.ndarray, "count member batch"]:

@@ -69,7 +69,7 @@ def draw_redshifts(
     figure = Figure(figsize=(6.2, 7.4), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     low, high = min(z_true.min(), z_predicted.min()), max(z_true.max(), z_predicted.max())
-    ends = np.array([low, high]) + np.array([-0.04, 0.04]) * (high - low)
+    ends = np.array([low, high]) + np.array([-0.04, 0.04]) * max(high - low, 0.1)
     errors = np.abs(np.stack([z_predicted - z_low, z_high - z_predicted]))
     above.errorbar(
         z_true, z_predicted, yerr=errors, fmt="o", ms=3.5, color=INK, ecolor="#9aa7b8", elinewidth=0.8, alpha=0.8
