@@ -153,7 +153,11 @@ def test_columns_of_hours_degrees_minutes_and_seconds_are_what_astropy_says_they
     (h, m, s), (sign, d, arcmin, arcsec) = sky.ra.hms, sky.dec.signed_dms
     columns = {"RAh": [int(h)], "RAm": [int(m)], "RAs": [s], "DE-": ["-" if sign < 0 else "+"]}
     columns |= {"DEd": [int(d)], "DEm": [int(arcmin)], "DEs": [arcsec]}
-    read = positions(pa.table(columns))
+    table = pa.table(columns)
+    ucds = {"R": "pos.eq.ra", "D": "pos.eq.dec"}  # as VizieR has them, the same for all parts
+    read = positions(
+        table.cast(pa.schema([field.with_metadata({"ucd": ucds[field.name[0]]}) for field in table.schema]))
+    )
     assert sky.separation(SkyCoord(*read, unit="deg")).arcsec[0] < 1e-5
 
 

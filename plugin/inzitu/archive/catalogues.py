@@ -80,8 +80,8 @@ UCDS = [
 def guess_positions(table: pa.Table, *, ra: str | None = None, dec: str | None = None) -> tuple[str, str]:
     """Return the names of the two columns that hold the positions; of those in parts, of the two largest.
 
-    They are found by name, then by UCD, then by the names of galactic coordinates, then by those of columns in parts
-    (RAh RAm RAs DE- DEd DEm DEs); upper and lower case are alike.
+    They are found by name, then by the names of columns in parts (RAh RAm RAs DE- DEd DEm DEs), then by UCD, then by
+    the names of galactic coordinates; upper and lower case are alike.
 
     Parameters
     ----------
@@ -115,7 +115,8 @@ def guess_positions(table: pa.Table, *, ra: str | None = None, dec: str | None =
 
 def position_columns(table: pa.Table, *, ra: str | None = None, dec: str | None = None) -> list[str]:
     """Return the names of all columns that the positions are read from; see `guess_positions`."""
-    return [column for name in guess_positions(table, ra=ra, dec=dec) for column in _parts(table, name)]
+    names = guess_positions(table, ra=ra, dec=dec)
+    return list(names) if ra is not None else [column for name in names for column in _parts(table, name)]
 
 
 def positions(
@@ -155,8 +156,11 @@ def positions(
     if frame not in (None, "icrs", "galactic"):
         raise TableFault(f"The frame {frame!r} is not known; give icrs or galactic.")
     galactic = _is_galactic(table.schema, names) if frame is None else frame == "galactic"
-    lon = _coordinate(table, names[0], unit, hours=not galactic)
-    lat = _coordinate(table, names[1], None, hours=False)
+    if ra is None and names[0].lower() == PARTS[0][0]:
+        lon, lat = (_from_parts(table, name, hours=hours) for name, hours in zip(names, (True, False), strict=True))
+    else:
+        lon = degrees(table.column(names[0]), unit or _said(table.schema, names[0], b"unit"), hours=not galactic)
+        lat = degrees(table.column(names[1]), _said(table.schema, names[1], b"unit"), hours=False)
     lost = ~usable(lon, lat)
     lon, lat = np.where(lost, 0.0, lon), np.where(lost, 0.0, lat)
     if galactic:
@@ -186,15 +190,16 @@ def _candidates(table: pa.Table) -> Iterator[tuple[str, str]]:
     for lon, lat in EQUATORIAL:
         if lon in by_name and lat in by_name:
             yield by_name[lon], by_name[lat]
+    # Before the UCDs, for VizieR gives hours, minutes and seconds the same one.
+    lon, lat = PARTS[0][0], PARTS[1][0]
+    if lon in by_name and lat in by_name:
+        yield by_name[lon], by_name[lat]
     for lon, lat in UCDS:
         if lon in by_ucd and lat in by_ucd:
             yield by_ucd[lon], by_ucd[lat]
     for lon, lat in GALACTIC:
         if lon in by_name and lat in by_name:
             yield by_name[lon], by_name[lat]
-    lon, lat = PARTS[0][0], PARTS[1][0]
-    if lon in by_name and lat in by_name:
-        yield by_name[lon], by_name[lat]
 
 
 def _parts(table: pa.Table, name: str) -> list[str]:
@@ -206,10 +211,8 @@ def _parts(table: pa.Table, name: str) -> list[str]:
     return [name]
 
 
-def _coordinate(table: pa.Table, name: str, unit: str | None, *, hours: bool) -> np.ndarray:
-    """Return a coordinate [deg]; NaN where a row has none."""
-    if name.lower() not in (PARTS[0][0], PARTS[1][0]):
-        return degrees(table.column(name), unit or _said(table.schema, name, b"unit"), hours=hours)
+def _from_parts(table: pa.Table, name: str, *, hours: bool) -> np.ndarray:
+    """Return a coordinate [deg] whose hours or degrees are in a column, with minutes and seconds beside it."""
     columns = {part.lower(): table.column(part) for part in _parts(table, name)}
     sign = next((columns.pop(key) for key in SIGNS if key in columns), None)
     return degrees_of_parts(list(columns.values()), sign, hours=hours)

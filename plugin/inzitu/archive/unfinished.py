@@ -74,7 +74,7 @@ class Unfinished:
         return np.flatnonzero((self.status == UNDONE).any(axis=1))
 
     def store(self, rows: Integer[np.ndarray, " m"], stamps: Cutouts) -> None:
-        """Put rows in their places; their status last, so that a row that has one is whole, also after a power cut."""
+        """Put rows in their places; their status last, and only when the pixels are on the disk."""
         self.pixels[rows], self.fraction[rows], self.flags[rows] = stamps.pixels, stamps.fraction, stamps.flags
         self.pixels.flush()
         self.status[rows] = stamps.status

@@ -134,13 +134,14 @@ def _written(
 
 def _rows_table(part: Unfinished, rows: pa.ChunkedArray[pa.Int64Scalar]) -> pa.Table:
     """Return what became of each row, in all bands together."""
-    words = pa.array([status.word for status in Status])
+    statuses = pa.array([status.word for status in Status])
+    flags = pa.array([Flag(union).words for union in range(1 << len(Flag))])
     return pa.table(
         {
             "row": rows,
-            "status": words.take(pa.array(part.status.max(axis=1))),
+            "status": statuses.take(pa.array(part.status.max(axis=1))),
             "fraction": part.fraction.min(axis=1),
-            "flags": [Flag(flag).words for flag in np.bitwise_or.reduce(part.flags, axis=1).tolist()],
+            "flags": flags.take(pa.array(np.bitwise_or.reduce(part.flags, axis=1))),
         }
     )
 
