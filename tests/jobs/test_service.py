@@ -169,3 +169,27 @@ def test_a_wait_ends_with_the_phase_or_with_the_limit(engine: Engine, manifest: 
     assert asyncio.run(service.wait(other.id, seconds=50)).phase is Phase.PENDING
     assert 0.9 < time.monotonic() - began < 2
     assert asyncio.run(changed()).phase is Phase.ABORTED
+
+
+def test_a_job_that_is_changed_while_it_is_examined_is_examined_again(store: JobStore, manifest: Manifest) -> None:
+    seen: list[str | None] = []
+
+    def examine(job: Job, *, whole: bool) -> dict[str, object]:
+        seen.append(job.parameter("SEED"))
+        if len(seen) == 1:
+            asked.add_parameters(job.id, [("SEED", "2")])
+        return {"amounts": {"seconds": 5.0, "seed": job.parameter("SEED")}}
+
+    asked = JobService(store, manifest, examine=examine)
+    job = asked.estimate(asked.create([("SEED", "1")]).id)
+    assert seen == ["1", "2"]
+    assert job.estimate == {"amounts": {"seconds": 5.0, "seed": "2"}}
+    assert asked.estimate(job.id) == job
+
+
+def test_the_quote_is_reckoned_anew_when_the_job_queues(store: JobStore, manifest: Manifest, clock: Clock) -> None:
+    service = JobService(store, manifest, examine=lambda _job, *, whole: {"amounts": {"seconds": 50.0}})
+    job = service.estimate(service.create([]).id)
+    assert job.quote == clock.now + timedelta(seconds=50)
+    clock.move(1000)
+    assert service.run(job.id).quote == clock.now + timedelta(seconds=50)

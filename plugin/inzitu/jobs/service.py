@@ -258,6 +258,8 @@ class JobService:
         if "amounts" in known or ("network" in known and not whole):
             return job
         found = self._examine(job, whole=whole)
+        if self.get(job.id).parameters != job.parameters:  # changed by its user meanwhile
+            return self._foreseen(self.get(job.id), whole=whole)
         return job if found is None else self.store.change(job.id, estimate=found, quote=self._quote(found))
 
     def _quote(self, estimate: Mapping[str, Any] | None) -> datetime | None:

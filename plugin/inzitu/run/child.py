@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -89,6 +90,8 @@ class _JobRun:
                     account=lambda amounts: self.jobs.account(self.id, self.attempt, amounts),
                 )
                 artefacts = runner.run(request, uploads)
+            memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            self.jobs.account(self.id, self.attempt, {"memory": memory})
             self._finish(request, artefacts)
         except Exception as error:  # whatever it is, the user must learn that the job ended, and why
             self._fail(as_fault(error), error)
