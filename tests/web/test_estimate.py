@@ -182,9 +182,12 @@ def process(manifest: Manifest, job: Job, monkeypatch: pytest.MonkeyPatch) -> An
     return ask
 
 
-def test_it_gets_the_manifest_and_answers(process: Any) -> None:
-    program = "import json, sys; print(json.dumps({'estimate': {'name': json.load(sys.stdin)['name']}}))"
-    assert process(program) == {"name": "test"}
+def test_it_gets_the_manifest_and_no_accelerator_and_answers(process: Any) -> None:
+    program = (
+        "import json, os, sys; name = json.load(sys.stdin)['name']; "
+        "print(json.dumps({'estimate': {'name': name, 'device': os.environ['JAX_PLATFORMS']}}))"
+    )
+    assert process(program) == {"name": "test", "device": "cpu"}
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,15 @@ class Examiner:
             self._room.release()
 
     def _output(self, command: list[str]) -> bytes:
-        # A session of its own makes a process group that can be killed whole.
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # An accelerator is the workers'; to open it takes most of its memory.
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            # A session of its own makes a process group that can be killed whole.
+            start_new_session=True,
+        )
         seconds = self._manifest.limits.examination_seconds
         try:
             output, _ = process.communicate(self._manifest.model_dump_json().encode(), timeout=seconds)
