@@ -87,8 +87,15 @@ def test_what_is_no_name_of_a_table_is_refused(name: str) -> None:
         table_identifier(name)
 
 
-def test_lists_go_in_chunks_of_the_uploads_that_the_service_takes(server: TapServer, tmp_path: Path) -> None:
-    server.capabilities = CAPABILITIES.replace('<hard unit="byte">100000000', '<hard unit="row">50')
+@pytest.mark.parametrize(
+    "method", ["ivo://ivoa.net/std/TAPRegExt#upload-inline", "ivo://ivoa.org/tap/uploadmethods#inline"]
+)
+def test_lists_go_in_chunks_of_the_uploads_that_the_service_takes(
+    server: TapServer, tmp_path: Path, method: str
+) -> None:
+    server.capabilities = CAPABILITIES.replace('<hard unit="byte">100000000', '<hard unit="row">50').replace(
+        "ivo://ivoa.net/std/TAPRegExt#upload-inline", method
+    )
     assert set(fetched(server, tmp_path)["objid"].to_pylist()) == expected()
     assert server.lengths == [50, 50, 20]
 

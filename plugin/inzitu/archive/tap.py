@@ -140,7 +140,8 @@ class TapService:
         """
         with self._faults("does not tell its capabilities"):
             capability = self._service().get_tap_capability()
-        inline = any((method.ivo_id or "").endswith("#upload-inline") for method in capability.uploadmethods)
+        # Old services write ivo://ivoa.org/tap/uploadmethods#inline.
+        inline = any((method.ivo_id or "").endswith("inline") for method in capability.uploadmethods)
         return TapLimits(inline, _rows(capability.uploadlimit), _rows(capability.outputlimit))
 
     def ask(self, adql: str, *, uploads: Mapping[str, Table] | None = None, most: int | None = None) -> Reply:
