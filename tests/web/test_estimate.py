@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 from PIL import Image
 
@@ -131,6 +133,27 @@ def test_what_is_wrong_with_a_job_is_said_when_it_is_asked(server: Server, exami
     assert server.http.get(f"{url}/quote").text == ""
     assert examined == []
     assert server.http.get("/jobs/nowhere/estimate").status_code == 404
+
+
+def test_polls_answer_while_many_jobs_are_examined(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    over, began = threading.Event(), threading.Semaphore(0)
+
+    def slow(*_: object) -> dict[str, Any]:
+        began.release()
+        over.wait(20)
+        return ESTIMATE
+
+    monkeypatch.setattr(Examiner, "_asked", slow)
+    urls = [server.create() for _ in range(12)]
+    with httpx.Client(base_url=server.url, timeout=30) as http, ThreadPoolExecutor(len(urls)) as pool:
+        asked = [pool.submit(http.get, f"{url}/estimate") for url in urls]
+        for _ in urls:
+            assert began.acquire(timeout=10)
+        start = time.monotonic()
+        assert server.http.get(f"{urls[0]}/phase").text == "PENDING"
+        assert time.monotonic() - start < 2
+        over.set()
+        assert {answer.result().status_code for answer in asked} == {200}
 
 
 def test_queries_have_no_estimate(server: Server) -> None:

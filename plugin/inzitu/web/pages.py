@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.concurrency import run_in_threadpool
 
 from inzitu import pipelines
 from inzitu.errors import Fault, NotFoundFault, UserFault
@@ -66,7 +67,7 @@ async def create(request: Request) -> Response:
     try:
         form = _with_uploads(await read_form(request, folder, file_bytes=manifest.limits.upload_bytes))
         uploads = form.uploads(manifest.state)
-        await asyncio.to_thread(deployment.jobs.create, form.parameters, uploads, id=id)
+        await run_in_threadpool(deployment.jobs.create, form.parameters, uploads, id=id)
     except BaseException:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         raise

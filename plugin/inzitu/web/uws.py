@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
+from starlette.concurrency import run_in_threadpool
 
 from inzitu.errors import NotFoundFault, ParameterFault, UserFault
 from inzitu.jobs.costs import compared
@@ -95,7 +96,8 @@ _ESTIMATE = (("GET", "/{id}/estimate", "estimate"), ("GET", "/{id}/estimate.png"
 class _Routes:
     """The handlers of one job list.
 
-    They work in the pool of `asyncio.to_thread`, which long queries do not use, so that a poll never queues behind one.
+    They work in the pool of `asyncio.to_thread`, so that a poll never queues behind long queries and the examination of
+    jobs, which use that of `run_in_threadpool`.
     """
 
     def __init__(self, prefix: str, service_of: ServiceOf, error: ErrorDocument) -> None:
@@ -120,7 +122,7 @@ class _Routes:
         folder = service.uploads_folder(id)
         try:
             form, uploads = await self._form(request, id)
-            await asyncio.to_thread(service.create, form.parameters, uploads, id=id)
+            await run_in_threadpool(service.create, form.parameters, uploads, id=id)
         except BaseException:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             raise
@@ -155,7 +157,7 @@ class _Routes:
         service = self._service(request)
         match (await self._parameters(request)).one("PHASE"):
             case "RUN":
-                await asyncio.to_thread(service.run, id)
+                await run_in_threadpool(service.run, id)
             case "ABORT":
                 await asyncio.to_thread(service.abort, id)
             case other:
@@ -191,17 +193,17 @@ class _Routes:
         job = await self._job(request, id)
         if job.phase is Phase.PENDING:
             with suppress(UserFault):  # of a job that cannot run as it stands, nobody knows
-                job = await asyncio.to_thread(self._service(request).estimate, id)
+                job = await run_in_threadpool(self._service(request).estimate, id)
         return PlainTextResponse("" if job.quote is None else dali.written(job.quote))
 
     async def estimate(self, request: Request, id: str) -> Response:
         """Return what a job will find and take, beside what it took."""
-        return JSONResponse(compared(await asyncio.to_thread(self._service(request).estimate, id)))
+        return JSONResponse(compared(await run_in_threadpool(self._service(request).estimate, id)))
 
     async def estimate_picture(self, request: Request, id: str) -> Response:
         """Return the estimate as a picture."""
-        job = await asyncio.to_thread(self._service(request).estimate, id)
-        return Response(await asyncio.to_thread(draw_estimate, compared(job)), media_type="image/png")
+        job = await run_in_threadpool(self._service(request).estimate, id)
+        return Response(await run_in_threadpool(draw_estimate, compared(job)), media_type="image/png")
 
     async def error(self, request: Request, id: str) -> Response:
         """Return why a job failed."""
