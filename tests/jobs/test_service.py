@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -193,3 +194,45 @@ def test_the_quote_is_reckoned_anew_when_the_job_queues(store: JobStore, manifes
     assert job.quote == clock.now + timedelta(seconds=50)
     clock.move(1000)
     assert service.run(job.id).quote == clock.now + timedelta(seconds=50)
+
+
+@pytest.mark.parametrize("moment", ["check", "examine"])
+def test_what_queues_is_what_was_checked_whatever_is_changed_meanwhile(
+    store: JobStore, manifest: Manifest, moment: str
+) -> None:
+    """A file that is sent anew, under the same UPLOAD, while the one before it is looked at."""
+    seen: dict[str, list[str]] = {"check": [], "examine": []}
+
+    def see(what: str, job: Job) -> None:
+        seen[what].append(job.uploads[0].path)
+        if what == moment and len(seen[what]) == 1:
+            asked.add_parameters(job.id, [], [Upload(name="network", path="b", uri="param:n")])
+
+    def examine(job: Job, *, whole: bool) -> dict[str, object]:
+        see("examine", job)
+        return {"network": {"of": job.uploads[0].path}}
+
+    asked = JobService(store, manifest, lambda job: see("check", job), examine=examine)
+    first = Upload(name="network", path="a", uri="param:n")
+    job = asked.create([("UPLOAD", "network,param:n"), RUN], [first])
+    assert seen == {"check": ["a", "b"], "examine": ["a", "b"]}
+    assert (job.phase, job.uploads[0].path, job.estimate) == (Phase.QUEUED, "b", {"network": {"of": "b"}})
+
+
+@pytest.mark.parametrize("act", [JobService.run, JobService.estimate])
+def test_a_job_that_never_rests_is_refused_and_stays(
+    store: JobStore, manifest: Manifest, act: Callable[[JobService, str], Job]
+) -> None:
+    seen: list[str] = []
+
+    def restless(job: Job, *, whole: bool) -> dict[str, object]:
+        seen.append(job.id)
+        assert len(seen) < 50
+        asked.add_parameters(job.id, [("SEED", str(len(seen)))])
+        return {"network": None}
+
+    asked = JobService(store, manifest, examine=restless)
+    job = asked.create([("SEED", "0")])
+    with pytest.raises(PhaseFault, match=f"Job {job.id} was changed while it was looked at"):
+        act(asked, job.id)
+    assert (asked.get(job.id).phase, asked.get(job.id).estimate) == (Phase.PENDING, None)

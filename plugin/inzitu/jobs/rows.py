@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row
 
 
+class ChangedFault(PhaseFault):
+    """Its user has changed a job since it was read."""
+
+
 def of(connection: Connection, id: str, *, lock: bool = True) -> Row[Any]:
     """Return a job's row, locked for the rest of the transaction."""
     query = select(schema.jobs).where(schema.jobs.c.id == id)
@@ -52,6 +56,14 @@ def require_pending(row: Row[Any]) -> None:
         raise GoneFault(f"Job {row.id} is archived. Create a new one.")
     if row.phase != Phase.PENDING:
         raise PhaseFault(f"Job {row.id} is {row.phase}: only a PENDING job can be changed. Create a new one.")
+
+
+def require_unchanged(connection: Connection, seen: Job) -> None:
+    """Refuse a job that asks for something else, or brings other files, than it did when it was read."""
+    now = job(connection, seen.id)
+    # A file that is sent anew lies elsewhere, so its path tells it from the one before.
+    if (now.parameters, now.uploads) != (seen.parameters, seen.uploads):
+        raise ChangedFault(f"Job {seen.id} was changed while it was looked at; ask again when it is complete.")
 
 
 def change(connection: Connection, id: str, values: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from inzitu.errors import NotFoundFault, ParameterFault, PhaseFault, TableFault
 from inzitu.jobs.job import ALL, Entry, Filters, Job, LogLine, Upload
 from inzitu.jobs.phases import Phase
+from inzitu.jobs.rows import ChangedFault
 from inzitu.vo.dali import Parameters
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ type Examine = Callable[..., Mapping[str, Any] | None]
 _CONTROL = ("PHASE", "RUNID", "DESTRUCTION", "EXECUTIONDURATION", "WAIT", "ACTION")
 _ORPHAN_SECONDS = 86_400.0
 _POLL_SECONDS = (0.02, 0.25)
+_RESTLESS_AT_MOST = 3
 
 
 def _nothing(_job: Job, **_: bool) -> None:
@@ -128,13 +131,7 @@ class JobService:
         UserFault
             It cannot run as it stands; it stays PENDING and can be changed.
         """
-        job = self.get(id)
-        if job.phase is Phase.PENDING:
-            self._check(job)
-            job = self._foreseen(job, whole=False)
-            if (refused := (job.estimate or {}).get("refused")) is not None:
-                raise TableFault(refused)
-        job = self.store.run(id, quote=self._quote(job.estimate))
+        job = self._at_rest(id, self._run)
         self._queued(job)
         return job
 
@@ -146,10 +143,7 @@ class JobService:
         UserFault
             It cannot run as it stands.
         """
-        job = self.get(id)
-        if job.phase is Phase.PENDING:
-            self._check(job)
-        return self._foreseen(job, whole=True) if job.phase.active else job
+        return self._at_rest(id, self._estimate)
 
     def abort(self, id: str) -> Job:
         """Abort a job."""
@@ -252,15 +246,34 @@ class JobService:
         """Return the folder of those results of a job that are no artefacts."""
         return self._state / "results" / id
 
+    def _at_rest(self, id: str, act: Callable[[Job], Job]) -> Job:
+        """Do what holds for a job only as it was read, and do it again, a few times, where the job was changed."""
+        for _ in range(_RESTLESS_AT_MOST):
+            with suppress(ChangedFault):
+                return act(self.get(id))
+        return act(self.get(id))
+
+    def _run(self, job: Job) -> Job:
+        foreseen = job
+        if job.phase is Phase.PENDING:
+            self._check(job)
+            foreseen = self._foreseen(job, whole=False)
+            if (refused := (foreseen.estimate or {}).get("refused")) is not None:
+                raise TableFault(refused)
+        return self.store.run(job.id, quote=self._quote(foreseen.estimate), seen=job)
+
+    def _estimate(self, job: Job) -> Job:
+        if job.phase is Phase.PENDING:
+            self._check(job)
+        return self._foreseen(job, whole=True) if job.phase.active else job
+
     def _foreseen(self, job: Job, *, whole: bool) -> Job:
         """Return a job with what it will find and take, or of that, at least, its network."""
         known = job.estimate or {}
         if "amounts" in known or ("network" in known and not whole):
             return job
         found = self._examine(job, whole=whole)
-        if self.get(job.id).parameters != job.parameters:  # changed by its user meanwhile
-            return self._foreseen(self.get(job.id), whole=whole)
-        return job if found is None else self.store.change(job.id, estimate=found, quote=self._quote(found))
+        return job if found is None else self.store.change(job.id, estimate=found, quote=self._quote(found), seen=job)
 
     def _quote(self, estimate: Mapping[str, Any] | None) -> datetime | None:
         """Return when a job ends that is queued now, if a worker is free (UWS 1.1, section 2.1.6)."""

@@ -135,6 +135,7 @@ class JobStore:
         quote: datetime | None = None,
         estimate: Mapping[str, Any] | None = None,
         run_id: str | None = None,
+        seen: Job | None = None,
     ) -> Job:
         """Change what is given; parameters, uploads and the execution duration only while the job is PENDING.
 
@@ -142,10 +143,14 @@ class JobStore:
         ------
         PhaseFault
             The job no longer is.
+        ChangedFault
+            It is not as it was `seen`.
         """
         values: dict[str, Any] = {"destruction": destruction, "quote": quote, "estimate": estimate, "run_id": run_id}
         with self._engine.begin() as connection:
             row = rows.of(connection, id)
+            if seen is not None:
+                rows.require_unchanged(connection, seen)
             if any(value is not None for value in (parameters, uploads, execution_seconds)):
                 rows.require_pending(row)
                 values["execution_seconds"] = execution_seconds
@@ -159,19 +164,23 @@ class JobStore:
             rows.change(connection, id, written)
             return rows.job(connection, id)
 
-    def run(self, id: str, *, quote: datetime | None = None) -> Job:
+    def run(self, id: str, *, quote: datetime | None = None, seen: Job | None = None) -> Job:
         """Queue a job, which is expected to end at `quote`.
 
         Raises
         ------
         PhaseFault
             It has been queued before; a job runs once.
+        ChangedFault
+            It is not as it was `seen`.
         ParameterFault
             Another job that waits or runs is to publish a table of the same name.
         """
         with self._engine.begin() as connection:
             row = rows.of(connection, id)
             phase = advance(Phase(row.phase), Event.RUN)
+            if seen is not None:
+                rows.require_unchanged(connection, seen)
             if (other := rows.rival(connection, row)) is not None:
                 raise ParameterFault(
                     f"TABLE={other.value} is the table of job {other.id}, which is {other.phase}; choose another name."
