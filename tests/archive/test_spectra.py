@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -154,11 +155,52 @@ def test_a_query_of_ones_own_is_limited(server: SdssServer, tmp_path: Path) -> N
         ("SELECT a FROM (SELECT * FROM MyDB..secret) AS b", "reads mydb"),
         ("SELECT FROM WHERE", "cannot be read as SQL"),
         ("", "cannot be read as SQL|one SELECT"),
+        ("SELECT ra FROM SpecObj ORDER BY z OFFSET 0 ROWS FETCH NEXT 5 ROWS ONLY", "FETCH NEXT 5 ROWS.*write TOP n"),
+        ("SELECT TOP 10 PERCENT ra FROM SpecObj", "PERCENT.*write TOP n"),
+        ("SELECT TOP 10 WITH TIES ra FROM SpecObj ORDER BY z", "WITH TIES.*write TOP n"),
+        ("SELECT TOP (2 + 3) ra FROM SpecObj", r"TOP 2 \+ 3.*write TOP n"),
+        ("SELECT * FROM OPENROWSET('SQLNCLI', 'x', 'DROP TABLE t')", "OPENROWSET"),
+        ("SELECT * FROM OPENQUERY(srv, 'drop table t')", "OPENQUERY"),
+        ("SELECT ra FROM SpecObj WHERE EXISTS (SELECT * FROM OPENQUERY(srv, 'drop table t'))", "OPENQUERY"),
+        ("SELECT * FROM OPENDATASOURCE('SQLNCLI', 'x').a.b.c", "OPENDATASOURCE"),
+        ("SELECT * FROM srv.db.dbo.t", "srv.db.dbo.t"),
+        ("SELECT * FROM sys.objects", "reads sys"),
+        ("SELECT NEXT VALUE FOR ids", "NEXT VALUE FOR ids"),
+        ("SELECT @@version", "@@version"),
+        ("SELECT ra FROM SpecObj OPTION (MAXDOP 64)", "MAXDOP 64"),
+        (f"SELECT {'(' * 2000}1{')' * 2000}", "nested"),
+        (f"SELECT TOP {'9' * 5000} ra FROM SpecObj", "write TOP n"),
     ],
 )
 def test_a_query_that_does_more_than_read_the_survey_is_refused(query: str, said: str) -> None:
     with pytest.raises(ParameterFault, match=said):
         restricted(query, 10)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT TOP 7 s.ra, s.dec, AVG(s.z) AS z, COUNT(*) AS n FROM BESTDR17..SpecObj AS s JOIN "
+        "dbo.fGetNearbyObjEq(1, 2, 3) AS n ON n.objID = s.bestObjID GROUP BY s.ra, s.dec HAVING COUNT(*) > 1",
+        "WITH a AS (SELECT ra AS ra, dec AS dec, z AS z, flags & dbo.fPhotoFlags('SATURATED') AS f FROM dbo.SpecObj) "
+        "SELECT DISTINCT TOP 7 ra, dec, CASE WHEN z < 0 THEN NULL ELSE POWER(z, 2) END AS z FROM a WHERE "
+        "EXISTS(SELECT 1 FROM PhotoObj WHERE (type IN (3, 6) OR name LIKE 'x%') AND NOT ra BETWEEN 1 AND 2)",
+        "SELECT TOP 7 s.ra, CAST(s.dec AS FLOAT) AS dec, ISNULL(s.z, 0) AS z, ROW_NUMBER() OVER (PARTITION BY plate "
+        "ORDER BY z DESC) AS k FROM SpecObj AS s CROSS APPLY dbo.fGetNearestObjEq(s.ra, s.dec, 1) AS t "
+        "WHERE htmid * 37 & 0x00FF < 500 ORDER BY SQRT(ABS(s.z)), LOG10(s.ra)",
+    ],
+)
+def test_what_a_query_for_a_list_needs_passes_as_it_is(query: str) -> None:
+    def same(sql: str) -> str:
+        return (
+            re.sub(r"\W", "", sql)
+            .lower()
+            .replace("log10sra", "logsra10")
+            .replace("x00ff", "255")
+            .replace("0255", "255")
+        )
+
+    assert same(restricted(query, 7)) == same(query)
 
 
 @pytest.mark.parametrize(

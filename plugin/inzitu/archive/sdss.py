@@ -7,6 +7,7 @@ SDSS's images are no part of this: they are HiPS like any other survey's. See `i
 from __future__ import annotations
 
 import io
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -32,6 +33,28 @@ MOST_ROWS = 500_000
 """SkyServer's own limit; it sends no more, and does not say so."""
 BANDS = "ugriz"
 _COLUMNS = ("specObjID", "ra", "dec", "z", "zErr", "zWarning", "class", "subClass", "survey")
+_STRUCTURE = (
+    *(exp.Select, exp.From, exp.Join, exp.Lateral, exp.TableAlias, exp.Column, exp.Identifier, exp.Dot, exp.Star),
+    *(exp.Alias, exp.Where, exp.Group, exp.Having, exp.Order, exp.Ordered, exp.Limit, exp.Distinct, exp.With, exp.CTE),
+    *(exp.Subquery, exp.Union, exp.Intersect, exp.Except, exp.Window, exp.WindowSpec, exp.RowNumber),
+)
+_EXPRESSIONS = (
+    *(exp.Literal, exp.HexString, exp.Null, exp.Boolean, exp.Paren, exp.And, exp.Or, exp.Not, exp.EQ, exp.NEQ, exp.GT),
+    *(exp.GTE, exp.LT, exp.LTE, exp.Between, exp.In, exp.Is, exp.Like, exp.Escape, exp.Exists, exp.Case, exp.If),
+    *(exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod, exp.Neg, exp.BitwiseAnd, exp.BitwiseOr, exp.BitwiseXor),
+    *(exp.BitwiseNot, exp.Cast, exp.TryCast, exp.Convert, exp.DataType, exp.DataTypeParam),
+)
+_FUNCTIONS = (
+    *(exp.Count, exp.Avg, exp.Sum, exp.Min, exp.Max, exp.Stddev, exp.Variance, exp.Abs, exp.Sign, exp.Sqrt, exp.Pow),
+    *(exp.Exp, exp.Ln, exp.Log, exp.Ceil, exp.Floor, exp.Round, exp.Sin, exp.Cos, exp.Tan, exp.Asin, exp.Acos),
+    *(exp.Atan, exp.Atan2, exp.Degrees, exp.Radians, exp.Pi, exp.Rand, exp.Coalesce, exp.Nullif, exp.Upper, exp.Lower),
+    *(exp.Trim, exp.Left, exp.Right, exp.Substring, exp.Length, exp.Concat),
+)
+_READS = frozenset((*_STRUCTURE, *_EXPRESSIONS, *_FUNCTIONS))
+"""What a query may be made of, besides tables and `_FUNCTION`; none of it writes, or reaches out."""
+_FUNCTION = re.compile(r"f[A-Z]\w*|(?i:str|square|atn2|cot|newid)")
+"""SDSS's own functions, and those of T-SQL that the parser has no name for; a function of T-SQL cannot write."""
+_DATABASE = re.compile(r"(dbo|[a-z]*dr\d+)?")
 _TEXT = {"specObjID": pa.string(), "class": pa.string(), "subClass": pa.string(), "survey": pa.string()}
 """The identifiers are unsigned numbers of 64 bits, beyond what a signed one holds: they stay text."""
 
@@ -79,20 +102,51 @@ def restricted(query: str, most: int) -> str:
     Raises
     ------
     ParameterFault
-        It is not one SELECT, or it writes, or reads somebody's own tables.
+        It is not one SELECT, or holds anything but what is known to read the survey alone.
     """
     try:
         trees = sqlglot.parse(query, read="tsql")
+        tree = trees[0] if len(trees) == 1 else None
+        if not isinstance(tree, exp.Query):
+            raise ParameterFault("QUERY must be one SELECT that writes nothing.")
+        for node in tree.walk():
+            _check(node)
+        return str(tree.limit(min(_top(tree, most), most), copy=True).sql(dialect="tsql", comments=False))
     except sqlglot.errors.SqlglotError as error:
         raise ParameterFault(f"QUERY cannot be read as SQL: {str(error).partition(chr(10))[0]}") from error
-    tree = trees[0] if len(trees) == 1 else None
-    if not isinstance(tree, exp.Query) or tree.find(exp.Into, exp.Insert, exp.Update, exp.Delete, exp.Command):
-        raise ParameterFault("QUERY must be one SELECT that writes nothing; SELECT ... INTO is not allowed.")
-    if any("mydb" in (table.db.lower(), table.catalog.lower()) for table in tree.find_all(exp.Table)):
-        raise ParameterFault("QUERY reads mydb; only the tables of the survey can be read.")
-    own = tree.args.get("limit")
-    rows = int(own.expression.name) if own is not None and own.expression.name.isdecimal() else most
-    return str(tree.limit(min(rows, most), copy=True).sql(dialect="tsql", comments=False))
+    except RecursionError as error:
+        raise ParameterFault("QUERY is nested too deeply; write it with fewer brackets and subqueries.") from error
+
+
+def _check(node: exp.Expr) -> None:
+    """Refuse a part of a query that may do more than read the survey."""
+    if isinstance(node, exp.Anonymous):
+        allowed = _FUNCTION.fullmatch(node.name) is not None
+    elif isinstance(node, exp.Table):
+        allowed = isinstance(node.this, exp.Identifier | exp.Anonymous)
+    else:
+        allowed = type(node) in _READS
+    if not allowed:
+        said = " ".join(node.sql(dialect="tsql").split())[:60]
+        raise ParameterFault(
+            f"QUERY must be one SELECT that writes nothing, of tables, joins, numbers and SDSS's functions; {said!r} "
+            "is not allowed. To limit its rows write TOP n."
+        )
+    if isinstance(node, exp.Table):
+        for place in (node.catalog.lower(), node.db.lower()):
+            if not _DATABASE.fullmatch(place):
+                raise ParameterFault(f"QUERY reads {place}; only the tables of the survey can be read.")
+
+
+def _top(tree: exp.Query, most: int) -> int:
+    """Return how many rows a query asks for."""
+    limit = tree.args.get("limit")
+    if limit is None:
+        return most
+    said = limit.expression.sql(dialect="tsql")[:60]
+    if not re.fullmatch(r"\d{1,9}", said):
+        raise ParameterFault(f"QUERY has TOP {said}, which is no number of rows below 10^9; write TOP n.")
+    return int(said)
 
 
 def table_of(text: str, server: str) -> pa.Table:
