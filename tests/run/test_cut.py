@@ -78,6 +78,23 @@ def test_finished_groups_are_not_cut_again(
     assert len(pq.read_table(outcome.readings["tiles"])) == outcome.account["tiles"]
 
 
+def test_stamps_of_other_sources_are_not_taken_up(work: Work, selection: Path, tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        done(replace(work, progress=die), selection, tmp_path / "first")
+    rows = pq.read_table(selection)
+    turned = tmp_path / "turned.parquet"  # as many sources, and not the same: as of a catalogue that has changed
+    pq.write_table(rows.take(list(reversed(range(rows.num_rows)))), turned)
+    again = pixels(done(work, turned, tmp_path / "second"))
+    others = pixels(done(replace(work, checkpoints=tmp_path / "others"), turned, tmp_path / "third"))
+    np.testing.assert_array_equal(again, others)
+
+
 def test_a_disk_that_fills_keeps_the_finished_groups(
     work: Work, selection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,9 +77,10 @@ def cut(parameters: CutParameters, inputs: Mapping[str, Path], work: Work) -> Ou
         surveys = _opened(stamps.surveys, stamps.job)
     except (OSError, ValueError) as error:
         raise ArchiveFault(f"A survey of the archive cannot be used: {str(error).rstrip('.')}.") from error
-    geometry = repr((stamps.surveys, stamps.size, stamps.scale)).encode()
-    # Named by what is cut, so that what an attempt left with another manifest is in nobody's way.
-    folder = work.checkpoints / hashlib.sha256(geometry).hexdigest()[:16]
+    positions = hashlib.sha256(np.stack([ra, dec]).astype("<f8").tobytes()).hexdigest()
+    request = repr((stamps.surveys, stamps.size, stamps.scale, positions)).encode()
+    # Named by what is cut, so that what an attempt left of other sources or surveys is in nobody's way.
+    folder = work.checkpoints / hashlib.sha256(request).hexdigest()[:16]
     part = Unfinished.open(folder, {}, (len(ra), stamps.size, stamps.size, len(surveys)))
     undone = part.undone
     dealt = groups(surveys, ra[undone], dec[undone], size=stamps.size, scale=stamps.scale, most=ROWS_A_GROUP)
