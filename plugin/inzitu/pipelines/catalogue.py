@@ -107,6 +107,12 @@ class TrainParameters(Parameters):
         """What is trained, one after the other."""
         return (self,)
 
+    @property
+    def weight(self) -> str:
+        """What decides how much a training step takes: the same weight, the same network, memory and operations."""
+        free = {"epochs", "learning_rate", "seed", "validation_fraction", "test_fraction"}
+        return self.model_dump_json(exclude=free | {"scalars"}) + str(len(self.scalars))
+
     @field_validator("head")
     @classmethod
     def _head_fits_a_table(cls, head: str) -> str:
