@@ -9,7 +9,6 @@ from astropy.io.votable.ucd import check_ucd
 from inzitu.run.predictions import ESTIMATES, predictions_table, schema
 from inzitu.run.stamps import StampSet
 
-
 MADE = {"head": "mixture(3)", "model": "m" * 64}
 
 
@@ -43,7 +42,9 @@ def stamps() -> StampSet:
 def test_every_row_is_there_sorted_by_cell_and_only_predicted_ones_have_numbers(stamps: StampSet) -> None:
     columns = {name: np.array([1.5, 2.5], np.float32) for name in (*ESTIMATES, "ood")}
     columns |= {name: np.full((2, 3), 1 / 3, np.float32) for name in ("weights", "means", "sigmas")}
-    table = predictions_table(stamps, np.arange(4), np.array([0, 1]), columns, readiness=ready(stamps), components=3, **MADE)
+    table = predictions_table(
+        stamps, np.arange(4), np.array([0, 1]), columns, readiness=ready(stamps), components=3, **MADE
+    )
     assert table.schema.equals(schema(3))
     assert table.schema.metadata == {b"head": b"mixture(3)"}
     found = {row["source_id"]: row for row in table.to_pylist()}
@@ -61,7 +62,9 @@ def test_every_row_is_there_sorted_by_cell_and_only_predicted_ones_have_numbers(
 
 
 def test_a_list_of_which_no_stamp_can_be_predicted_gives_a_table_without_numbers(stamps: StampSet) -> None:
-    table = predictions_table(stamps, np.arange(4), np.array([], int), {}, readiness=ready(stamps), components=5, **MADE)
+    table = predictions_table(
+        stamps, np.arange(4), np.array([], int), {}, readiness=ready(stamps), components=5, **MADE
+    )
     assert table["z_median"].null_count == table["means"].null_count == 4
 
 

@@ -40,7 +40,12 @@ def schema(components: int) -> pa.Schema:
             _field("z_q16", number, f"stat.value;{phot}", quantile.format("16")),
             _field("z_q84", number, f"stat.value;{phot}", quantile.format("84")),
             _field("z_q975", number, f"stat.value;{phot}", quantile.format("97.5")),
-            _field("weights", vector, "stat.weight", "Weights of the PDF's Gaussian components; their sum is 1, more of a PDF that ends at z = 0"),
+            _field(
+                "weights",
+                vector,
+                "stat.weight",
+                "Weights of the PDF's Gaussian components; their sum is 1, more where it ends at z = 0",
+            ),
             _field("means", vector, f"{phot};stat.mean", "Means of the PDF's Gaussian components"),
             _field("sigmas", vector, f"stat.stdev;{phot}", "Standard deviations of the PDF's Gaussian components"),
             _field(
