@@ -45,8 +45,9 @@ class SdssServer(ThreadingHTTPServer):
         self.manner, self.well_for, self.most = "well", 0, 500_000
         self.queries: list[str] = []
         self.headers: list[dict[str, str]] = []
-        self.mydb: set[str] = set()
-        self.polls = 0
+        self.tables: dict[str, str] = {}  # of MyDB, by the number of the job that writes it
+        self.polls: list[str] = []
+        self.failed: set[str] = set()
 
     def hold(self, ra: np.ndarray, dec: np.ndarray, z: np.ndarray) -> None:
         """Hold spectra of other sources, all of them quasars without a warning."""
@@ -81,13 +82,12 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         if parts.path.endswith("/en/tools/search/x_results.aspx"):
             self.sky(parse_qs(parts.query)["cmd"][0])
-        elif parts.path.endswith("/Tables"):
-            self.send(200, json.dumps([{"Name": name, "Rows": 1} for name in self.server.mydb]))
         else:
-            self.server.polls += 1
-            status = 1 if self.server.polls < 2 or self.server.manner == "never ends" else 5
-            status = 4 if self.server.manner == "job fails" else status
-            self.send(200, json.dumps({"JobID": 7, "Status": status, "Message": "Query was cancelled by its limit"}))
+            job = parts.path.rpartition("/")[2]
+            self.server.polls.append(job)
+            status = 1 if self.server.polls.count(job) < 2 or self.server.manner == "never ends" else 5
+            status = 4 if self.server.manner == "job fails" or job in self.server.failed else status
+            self.send(200, json.dumps({"JobID": job, "Status": status, "Message": "Query was cancelled by its limit"}))
 
     def sky(self, sql: str) -> None:
         self.server.queries.append(sql)
@@ -129,7 +129,9 @@ class _Handler(BaseHTTPRequestHandler):
         sql = body["Query"]
         self.server.queries.append(sql)
         if sql.startswith("DROP"):
-            self.server.mydb.clear()
+            if self.server.manner == "keeps tables":
+                return self.send(409, "The table is locked")
+            self.server.tables = {job: name for job, name in self.server.tables.items() if name != sql.split()[-1]}
         return self.send(200, self.server.csv(sql))
 
     def do_PUT(self) -> None:
@@ -139,8 +141,9 @@ class _Handler(BaseHTTPRequestHandler):
         assert name is not None
         plain = sqlglot.transpile(sql.replace(name[0], " ").replace("dbo.", ""), read="tsql", write="duckdb")[0]
         self.server.database.cursor().execute(f"CREATE TABLE {name[1]} AS {plain}")
-        self.server.mydb.add(name[1])
-        self.send(200, "7")
+        job = str(7 + len(self.server.polls))
+        self.server.tables[job] = name[1]
+        self.send(200, job)
 
     def do_DELETE(self) -> None:
         self.send(200, "")

@@ -260,20 +260,64 @@ def test_casjobs_gives_the_list_that_skyserver_gives(
     assert all("token" not in file.uri for file in read_reading(reading))
 
 
-def test_casjobs_goes_on_with_what_an_earlier_attempt_had_written(
-    server: SdssServer, casjobs: SdssSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def leave(casjobs: SdssSource, folder: Path, what: str) -> None:
+    """Ask for all spectra, and end at some function of the adapter."""
+
+    def killed(*_: object) -> None:
+        raise ArchiveFault("killed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"inzitu.archive.casjobs.{what}", killed)
+        with pytest.raises(ArchiveFault, match="killed"):
+            fetch_spectra(DownloadParameters(), casjobs, folder=folder, patience=replace(IMPATIENT, parts=1))
+
+
+def written(server: SdssServer) -> int:
+    return sum(" INTO " in query for query in server.queries)
+
+
+@pytest.mark.parametrize("what", ["table_of", "time.sleep"])  # while it reads the table, while that is written
+def test_casjobs_goes_on_with_the_job_that_an_earlier_attempt_began(
+    server: SdssServer, casjobs: SdssSource, tmp_path: Path, what: str
 ) -> None:
-    asked = DownloadParameters(z_max=3)
-    with monkeypatch.context() as patch:
-        patch.setattr(server, "mydb", {"inzitu_other"})
-        patch.setattr("inzitu.archive.casjobs.table_of", lambda *_: (_ for _ in ()).throw(ArchiveFault("lost")))
-        with pytest.raises(ArchiveFault, match="lost"):
-            fetch_spectra(asked, casjobs, folder=tmp_path, patience=replace(IMPATIENT, parts=1))
-        made = set(server.mydb)
-    server.mydb = made
-    server.queries.clear()
-    assert len(fetch_spectra(asked, casjobs, folder=tmp_path, patience=IMPATIENT)[0]) > 50
-    assert not any(" INTO " in query for query in server.queries)
+    leave(casjobs, tmp_path, what)
+    [job] = server.tables
+    assert len(fetch_spectra(DownloadParameters(), casjobs, folder=tmp_path, patience=IMPATIENT)[0]) > 50
+    assert written(server) == 1
+    assert set(server.polls) == {job}
+    assert not server.tables
+
+
+def test_casjobs_does_not_take_a_table_whose_job_did_not_finish(
+    server: SdssServer, casjobs: SdssSource, tmp_path: Path
+) -> None:
+    server.manner = "job fails"
+    with pytest.raises(ArchiveFault, match="cancelled"):
+        fetch_spectra(DownloadParameters(), casjobs, folder=tmp_path, patience=replace(IMPATIENT, parts=1))
+    server.failed, server.manner = set(server.tables), "well"
+    assert len(fetch_spectra(DownloadParameters(), casjobs, folder=tmp_path, patience=IMPATIENT)[0]) > 50
+    assert written(server) == 2
+
+
+def test_what_another_job_left_in_mydb_is_neither_an_answer_nor_removed(
+    server: SdssServer, casjobs: SdssSource, tmp_path: Path
+) -> None:
+    leave(casjobs, tmp_path / "yesterday", "table_of")
+    left = dict(server.tables)
+    server.hold(np.array([1.0, 2.0]), np.array([3.0, 4.0]), np.array([0.5, 0.6]))
+    today, _ = fetch_spectra(DownloadParameters(), casjobs, folder=tmp_path / "today", patience=IMPATIENT)
+    assert today["z"].to_pylist() == [0.5, 0.6]
+    assert server.tables == left
+
+
+def test_a_table_that_cannot_be_dropped_does_not_cost_the_list(
+    server: SdssServer, casjobs: SdssSource, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.manner = "keeps tables"
+    assert len(fetch_spectra(DownloadParameters(), casjobs, folder=tmp_path, patience=IMPATIENT)[0]) > 50
+    [name] = server.tables.values()
+    assert f"The table {name} stays in MyDB" in caplog.text
+    assert "The table is locked" in caplog.text
 
 
 @pytest.mark.parametrize(

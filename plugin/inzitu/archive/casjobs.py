@@ -1,13 +1,17 @@
 """CasJobs of SDSS: long queries under an account, by its REST interface (SciServer's; astroquery has none).
 
-The answer of a query is written to a table of the account's MyDB, read from there in pieces, and removed. User and
-password come from the environment, are sent to the login only, and are never written anywhere.
+The answer of a query is written to a table of the account's MyDB, read from there in pieces, and removed. The table's
+name is drawn by lot and noted with the number of the job that writes it, so that only who has the note, and only once
+that job has finished, takes the table for the answer. User and password come from the environment, are sent to the
+login only, and are never written anywhere.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
+import logging
 import os
+import secrets
 import time
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Self
@@ -19,12 +23,14 @@ from inzitu.archive.sdss import KEY, next_rows, table_of
 from inzitu.errors import ArchiveFault, ManifestFault
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
     import pyarrow as pa
 
     from inzitu.manifest import SdssSource
 
+_log = logging.getLogger(__name__)
 _SERVER = "https://skyserver.sdss.org"
 
 
@@ -39,6 +45,9 @@ class _Status(IntEnum):
     FINISHED = 5
 
 
+_IN_VAIN = (_Status.CANCELING, _Status.CANCELED, _Status.FAILED)
+
+
 class CasJobs:
     """An account at CasJobs, for the length of a block.
 
@@ -50,6 +59,8 @@ class CasJobs:
         How long it is waited for.
     top
         Most rows that an answer written to MyDB may have.
+    folder
+        Holds the note of the table in MyDB until that is dropped.
 
     Raises
     ------
@@ -59,11 +70,11 @@ class CasJobs:
 
     key = KEY
 
-    def __init__(self, source: SdssSource, patience: Patience, *, top: int) -> None:
+    def __init__(self, source: SdssSource, patience: Patience, *, top: int, folder: Path) -> None:
         self._source, self._patience, self._top = source, patience, top
         self._user, self._password = _secret(source.casjobs_user), _secret(source.casjobs_password)
         self._session, self._adapter = patient_session(patience)
-        self._made: set[str] = set()
+        self._note, self._finished = folder / "casjobs.json", False
 
     def __enter__(self) -> Self:
         self._session.headers["X-Auth-Token"] = self._token()
@@ -72,9 +83,9 @@ class CasJobs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            for name in self._made:
-                self._query("MyDB", f"DROP TABLE {name}")
+        if error is None and self._note.exists():
+            self._drop(json.loads(self._note.read_text(encoding="utf-8"))["table"])
+            self._note.unlink()
         self._session.close()
 
     def rows(self, sql: str, after: str | None, most: int) -> tuple[pa.Table, Answer]:
@@ -85,11 +96,7 @@ class CasJobs:
         ArchiveFault
             CasJobs fails, or refuses the query.
         """
-        whole = next_rows(sql, None, self._top)
-        name = f"inzitu_{hashlib.sha256(whole.encode()).hexdigest()[:16]}"
-        if name not in self._made and not self._is_there(name):
-            self._write(whole, name)
-        self._made.add(name)
+        name = self._written(next_rows(sql, None, self._top))
         condition = "" if after is None else f" WHERE {KEY} > {int(after)}"
         return self._query("MyDB", f"SELECT TOP {most} * FROM {name}{condition} ORDER BY {KEY}")
 
@@ -118,20 +125,33 @@ class CasJobs:
             )
         return str(response.headers["X-Subject-Token"])
 
-    def _is_there(self, name: str) -> bool:
-        """Return whether an earlier attempt has left the answer in MyDB."""
-        response = self._send("GET", f"{self._base}/contexts/MyDB/Tables")
-        return response.ok and any(table.get("Name") == name for table in response.json())
+    def _written(self, sql: str) -> str:
+        """Return the table of MyDB that holds a query's answer, once its job has finished."""
+        noted = json.loads(self._note.read_text(encoding="utf-8")) if self._note.exists() else {}
+        if not self._finished:
+            if noted.get("query") != sql or self._job(noted["job"])["Status"] in _IN_VAIN:
+                noted = self._begin(sql)
+            self._await(noted["job"])
+            self._finished = True
+        return str(noted["table"])
 
-    def _write(self, sql: str, name: str) -> None:
-        """Have a query's answer written to a table of MyDB, and wait for it."""
-        query = sql.replace(" FROM ", f" INTO mydb.{name} FROM ", 1)
+    def _begin(self, sql: str) -> dict[str, str]:
+        """Have a query's answer written to a new table, and note which, and by which job."""
+        table = f"inzitu_{secrets.token_hex(8)}"
+        query = sql.replace(" FROM ", f" INTO mydb.{table} FROM ", 1)
         response = self._send(
             "PUT", f"{self._base}/contexts/{self._context}/jobs", json={"Query": query, "TaskName": "inzitu"}
         )
         if not response.ok or not response.text.strip().isdecimal():
             raise ArchiveFault(f"CasJobs takes no job: it answers {response.status_code}: {_said(response)}")
-        job, deadline, pause = response.text.strip(), time.monotonic() + self._patience.job, 0.2
+        noted = {"query": sql, "table": table, "job": response.text.strip()}
+        temporary = self._note.with_suffix(".tmp")
+        temporary.write_text(json.dumps(noted), encoding="utf-8")
+        temporary.replace(self._note)
+        return noted
+
+    def _await(self, job: str) -> None:
+        deadline, pause = time.monotonic() + self._patience.job, 0.2
         while (found := self._job(job))["Status"] < _Status.CANCELED:
             if time.monotonic() + pause > deadline:
                 self._send("DELETE", f"{self._base}/jobs/{job}")
@@ -140,6 +160,13 @@ class CasJobs:
             pause = min(10.0, 1.5 * pause)
         if found["Status"] != _Status.FINISHED:
             raise ArchiveFault(f"CasJobs' job {job} failed: {found.get('Message') or 'it does not say why'}.")
+
+    def _drop(self, table: str) -> None:
+        """Remove a table from MyDB; the list has come whether or not that succeeds."""
+        try:
+            self._query("MyDB", f"DROP TABLE {table}")
+        except ArchiveFault as fault:
+            _log.warning("The table %s stays in MyDB: %s", table, fault)
 
     def _job(self, job: str) -> dict[str, Any]:
         response = self._send("GET", f"{self._base}/jobs/{job}")

@@ -114,7 +114,7 @@ def _service(source: Source, folder: Path, patience: Patience, top: int) -> _Ser
         case SdssSource(casjobs_user=""):
             return sdss.SkyServer(source, patience)
         case SdssSource():
-            return CasJobs(source, patience, top=top)
+            return CasJobs(source, patience, top=top, folder=folder)
         case TapSource():
             return tap_lists.TapList(source, folder=folder, patience=patience)
 
