@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from inzitu.errors import NotFoundFault, ParameterFault, PhaseFault, TableFault
+from inzitu.errors import BusyFault, NotFoundFault, ParameterFault, PhaseFault, TableFault
 from inzitu.jobs.job import Job, Result, Upload
 from inzitu.jobs.phases import Phase
 from inzitu.jobs.service import JobService
@@ -236,3 +236,14 @@ def test_a_job_that_never_rests_is_refused_and_stays(
     with pytest.raises(PhaseFault, match=f"Job {job.id} was changed while it was looked at"):
         act(asked, job.id)
     assert (asked.get(job.id).phase, asked.get(job.id).estimate) == (Phase.PENDING, None)
+
+
+def test_a_job_that_meets_a_busy_service_stays_to_be_run_later(store: JobStore, manifest: Manifest) -> None:
+    def busy(_: Job, *, whole: bool) -> None:
+        raise BusyFault("Too many jobs are being examined.")
+
+    asked = JobService(store, manifest, examine=busy)
+    with pytest.raises(BusyFault, match=r"Too many.* stays PENDING") as caught:
+        asked.create([("SEED", "1"), RUN])
+    [entry] = asked.select()
+    assert (entry.phase, entry.id in str(caught.value)) == (Phase.PENDING, True)

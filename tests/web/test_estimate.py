@@ -20,7 +20,8 @@ from inzitu.jobs.store import JobStore
 from inzitu.manifest import Manifest
 from inzitu.web import examiner
 from inzitu.web.examiner import Examiner
-from web.conftest import ESTIMATE, Server
+from web.conftest import ASKED as FORM
+from web.conftest import ESTIMATE, LISTS, Server, until
 
 OUTPUT = Examiner._output
 ASKED = Examiner._asked
@@ -97,6 +98,47 @@ def test_a_job_that_was_not_asked_has_its_network_looked_at_before_it_queues(
     assert len(examined) == 1
     server.create(PHASE="RUN", NETWORK="inzitu")
     assert len(examined) == 2
+
+
+def test_what_decides_nothing_of_what_a_network_takes_asks_for_no_examination(
+    server: Server, examined: list[tuple[str, ...]]
+) -> None:
+    server.create(PHASE="RUN")
+    free = {"SEED": "3", "EPOCHS": "7", "LEARNING_RATE": "2e-4", "VALIDATION_FRACTION": "0.2", "TEST_FRACTION": "0.1"}
+    server.create(PHASE="RUN", SCALE="0.5", **free)
+    assert len(examined) == 1
+    server.create(PHASE="RUN", BATCH_SIZE="40")
+    server.create(PHASE="RUN", SIZE="40")
+    assert len(examined) == 3
+
+
+def test_the_server_remembers_so_many_networks_and_no_more(
+    server: Server, examined: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examiner, "REMEMBERED", 2)
+    for size in ("1", "2", "3"):
+        server.create(PHASE="RUN", BATCH_SIZE=size)
+    server.create(PHASE="RUN", BATCH_SIZE="3")
+    assert len(examined) == 3
+    server.create(PHASE="RUN", BATCH_SIZE="1")
+    assert len(examined) == 4
+
+
+def test_a_job_created_while_too_many_are_examined_keeps_its_files(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object) -> None:
+        raise BusyFault("Other jobs are being examined.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Examiner, "_asked", busy)
+        response = server.http.post("/jobs", data=FORM | {"PHASE": "RUN"}, files=LISTS)
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+    [entry] = server.deployment.jobs.select()
+    assert f"Job {entry.id} stays PENDING" in response.text
+    assert server.http.post(f"/jobs/{entry.id}/phase", data={"PHASE": "RUN"}).status_code == 303
+    state = server.deployment.manifest.state
+    assert all((state / upload.path).exists() for upload in server.job(f"/{entry.id}").uploads)
 
 
 def test_a_network_that_is_refused_leaves_no_job(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,6 +294,16 @@ def test_no_more_than_a_few_are_examined_at_once(manifest: Manifest, job: Job, m
         busy.acquire()
     with pytest.raises(BusyFault, match="ask again"):
         asking(job, whole=True)
+    monkeypatch.setattr(examiner, "PATIENCE", 20)
+    waiting = [threading.Thread(target=asking, args=(job,), kwargs={"whole": True}) for _ in range(examiner.WAITING)]
+    for thread in waiting:
+        thread.start()
+    until(lambda: not asking._places._value)
+    began = time.monotonic()
+    with pytest.raises(BusyFault, match="ask again"):
+        asking(job, whole=True)
+    assert time.monotonic() - began < 5, "one more than may wait is told at once"
+    threads += waiting
     over.set()
     for thread in threads:
         thread.join()

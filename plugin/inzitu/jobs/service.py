@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from inzitu.errors import NotFoundFault, ParameterFault, PhaseFault, TableFault
+from inzitu.errors import BusyFault, NotFoundFault, ParameterFault, PhaseFault, TableFault
 from inzitu.jobs.job import ALL, Entry, Filters, Job, LogLine, Upload
 from inzitu.jobs.phases import Phase
 from inzitu.jobs.rows import ChangedFault
@@ -100,6 +100,8 @@ class JobService:
         ------
         UserFault
             A parameter is malformed, or the job cannot run; then there is no job.
+        BusyFault
+            It cannot be examined now; it stays PENDING.
         """
         given = Parameters(parameters)
         phase = given.one("PHASE")
@@ -117,6 +119,8 @@ class JobService:
         )
         try:
             return self.run(job.id) if phase == "RUN" else job
+        except BusyFault as fault:
+            raise BusyFault(f"{fault} Job {job.id} stays PENDING: send it PHASE=RUN later, or delete it.") from fault
         except BaseException:
             self.store.delete(job.id)
             raise

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from inzitu import errors, pipelines
 from inzitu.errors import BusyFault, Fault, ServiceFault
-from inzitu.pipelines.catalogue import TrainParameters
+from inzitu.pipelines.catalogue import CutParameters, TrainParameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 
 AT_ONCE = 2
 """Examinations that run beside each other."""
+WAITING = 6
+"""Jobs that wait for one of them to end, each in a thread of the pool; one more is told at once to come again."""
 PATIENCE = 20.0
-"""Longest wait for one of them to end [s]."""
+"""Longest of these waits [s]."""
+REMEMBERED = 256
+"""Networks of the house whose cost is remembered."""
 
 
 class Examiner:
@@ -35,6 +39,7 @@ class Examiner:
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
         self._room = threading.BoundedSemaphore(AT_ONCE)
+        self._places = threading.BoundedSemaphore(AT_ONCE + WAITING)
         self._networks: dict[str, Mapping[str, Any]] = {}
 
     def __call__(self, job: Job, *, whole: bool) -> Mapping[str, Any] | None:
@@ -51,24 +56,34 @@ class Examiner:
             return self._asked(job)
         roles = [upload.name for upload in job.uploads]
         request = pipelines.check(job.parameters, roles, chains=self._manifest.pipelines)
-        trained = [str(asked) for asked in request.parameters.values() if isinstance(asked, TrainParameters)]
+        steps = [asked for asked in request.parameters.values() if isinstance(asked, TrainParameters)]
+        trained = [training.weight for asked in steps for training in asked.trainings]
         if not trained and request.model is None:
             return None
         if not trained or "network" in roles:
             return self._asked(job, "network")
         # A network of the house takes the same in every job.
-        key = f"{request.parameters.get('cut')} {trained}"
-        if key not in self._networks:
-            self._networks[key] = self._asked(job, "network")
-        return self._networks[key]
+        cut = request.parameters.get("cut")
+        key = f"{cut.size if isinstance(cut, CutParameters) else None} {trained}"
+        if (known := self._networks.get(key)) is not None:
+            return known
+        found = self._asked(job, "network")
+        self._networks = dict([*self._networks.items(), (key, found)][-REMEMBERED:])
+        return found
 
     def _asked(self, job: Job, *only: str) -> Mapping[str, Any]:
-        if not self._room.acquire(timeout=PATIENCE):
-            raise BusyFault("Other jobs are being examined; ask again in a few seconds.")
+        busy = BusyFault("Other jobs are being examined; ask again in a few seconds.")
+        if not self._places.acquire(blocking=False):
+            raise busy
         try:
-            return _answer(self._output([sys.executable, "-m", "inzitu.run.examine", "-", job.id, *only]))
+            if not self._room.acquire(timeout=PATIENCE):
+                raise busy
+            try:
+                return _answer(self._output([sys.executable, "-m", "inzitu.run.examine", "-", job.id, *only]))
+            finally:
+                self._room.release()
         finally:
-            self._room.release()
+            self._places.release()
 
     def _output(self, command: list[str]) -> bytes:
         process = subprocess.Popen(

@@ -124,7 +124,8 @@ class _Routes:
             form, uploads = await self._form(request, id)
             await run_in_threadpool(service.create, form.parameters, uploads, id=id)
         except BaseException:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            if not await asyncio.to_thread(service.store.exists, id):
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             raise
         return self._see(request, id)
 
