@@ -155,6 +155,20 @@ def test_a_search_that_is_cut_short_says_how_much_it_saw(
     assert set(found.first) <= set(expected(sky, *sources)[0])
 
 
+@pytest.mark.parametrize("form", ["csv", "fits", "parquet"])
+def test_a_search_of_one_partition_is_cut_short_between_its_batches(
+    form: str, sky: dict[str, np.ndarray], sources: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    entry = write(sky, tmp_path / f"catalogue.{form}", form)
+    assert len(partitions(Path(entry.path))) == 1
+    asked = iter([False, False, False])
+    found = counterparts(entry, *sources, RADIUS, rows=500, enough=lambda: next(asked, True))
+    assert found.share == pytest.approx(0.5, abs=0.02)  # of a text's rows nobody knows how many there are
+    searched = {str(name) for name in sky["objID"][np.argsort(sky["dec"])][:2000]}
+    assert 0 < len(found.first) < len(expected(sky, *sources)[0])
+    assert set(found.columns["objID"].to_pylist()) <= searched
+
+
 def test_memory_follows_the_setting_and_not_the_catalogue(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     path = tmp_path / "catalogue.parquet"

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 type Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[tuple[int, Any]]]
 """Yields the index and the result of a function for each item, in any order (`inzitu.run.engine.Engine.map`)."""
 
+type _Found = tuple[np.ndarray, np.ndarray, pa.Table | None]
+"""The sources that have a counterpart in a partition, how far that is, and its columns."""
+
 ROW_COST = 300
 """Memory that searching takes for a row of the catalogue, all copies and the grid counted [byte]."""
 
@@ -63,6 +66,11 @@ class Counterparts:
     answers: Path | None = None
 
 
+def never() -> bool:
+    """Search all there is; unlike a lambda it travels."""
+    return False
+
+
 def in_turn(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
     """Map without a cluster."""
     return enumerate(map(function, items))
@@ -76,7 +84,7 @@ def counterparts(
     *,
     rows: int,
     mapping: Map = in_turn,
-    enough: Callable[[], bool] = lambda: False,
+    enough: Callable[[], bool] = never,
     progress: Callable[[float, float], None] = lambda _done, _total: None,
     folder: Path | None = None,
 ) -> Counterparts:
@@ -95,7 +103,8 @@ def counterparts(
     mapping
         Distributes the partitions.
     enough
-        Asked after each partition; once it is true the rest is left out, and `share` says how much that was.
+        Asked after each partition, and between the batches of one; once it is true the rest is left out, and `share`
+        says how much that was. What is read whole (`inzitu.archive.partitions`) cannot be left in the middle.
     progress
         Told how many partitions are done.
     folder
@@ -112,7 +121,7 @@ def counterparts(
             return _Nearest(len(ra)).counterparts((), 0, share=0.0, names=[entry.id, *entry.magnitudes])
         near, answers = fetch_nearby(entry, ra, dec, radius, folder=folder, progress=progress)
         entry = entry.model_copy(update={"path": str(near), "tap": "", "table": ""})
-    search = _Search(entry, radius, rows)
+    search = _Search(entry, radius, rows, enough)
     try:
         _check_columns(entry)
         parts = _to_search(entry, ra, dec, radius)
@@ -120,10 +129,10 @@ def counterparts(
         order = np.random.default_rng(0).permutation(len(parts))
         items = ((parts[k][0], ra[parts[k][1]], dec[parts[k][1]]) for k in order)
         best = _Nearest(len(ra))
-        done = 0
-        for index, found in mapping(search.within, items):
+        done = 0.0
+        for index, (found, share) in mapping(search.within, items):
             best.take(parts[order[index]][1], found, int(order[index]))
-            done += 1
+            done += share
             progress(done, len(parts))
             if enough():
                 break
@@ -185,24 +194,28 @@ class _Search:
     entry: CatalogueEntry
     radius: float
     rows: int
+    enough: Callable[[], bool]
 
     @property
     def carried(self) -> list[str]:
         return [self.entry.id, *self.entry.magnitudes]
 
-    def within(self, item: tuple[Partition, np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray, pa.Table | None]:
-        """Return the sources that have a counterpart in the partition, how far that is, and its columns."""
+    def within(self, item: tuple[Partition, np.ndarray, np.ndarray]) -> tuple[_Found, float]:
+        """Return what the partition has for some sources, and how much of it was searched."""
         part, ra, dec = item
         separation, row = np.full(len(ra), np.inf), np.full(len(ra), -1)
-        start = 0
+        start, share = 0, 1.0
         for table in part.batches([self.entry.ra, self.entry.dec], rows=self.rows):
+            if start and self.enough() and (total := part.about_rows()) is not None:
+                share = start / max(total, start + 1)
+                break
             pairs = crossmatch(ra, dec, *positions(table, ra=self.entry.ra, dec=self.entry.dec), self.radius)
             nearer = pairs.separation < separation[pairs.first]
             first = pairs.first[nearer]
             separation[first], row[first] = pairs.separation[nearer], start + pairs.second[nearer]
             start += table.num_rows
         found = np.flatnonzero(row >= 0)
-        return found, separation[found], self._columns(part, row[found])
+        return (found, separation[found], self._columns(part, row[found])), share
 
     def _columns(self, part: Partition, rows: np.ndarray) -> pa.Table | None:
         """Return identifier and magnitudes of some rows, in the order asked."""
@@ -214,6 +227,8 @@ class _Search:
             low, high = np.searchsorted(wanted, (start, start + table.num_rows))
             taken.append(_plain(table.take(pa.array(wanted[low:high] - start))))
             start += table.num_rows
+            if start > wanted[-1]:
+                break
         return pa.concat_tables(taken).take(pa.array(where))
 
 
@@ -233,7 +248,7 @@ class _Nearest:
         self._number, self._table, self._row = (np.full(sources, -1) for _ in range(3))
         self._tables: list[pa.Table] = []
 
-    def take(self, sources: np.ndarray, found: tuple[np.ndarray, np.ndarray, pa.Table | None], number: int) -> None:
+    def take(self, sources: np.ndarray, found: _Found, number: int) -> None:
         """Take what the partition of that number has for some sources."""
         index, separation, columns = found
         if columns is None:
