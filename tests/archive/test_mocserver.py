@@ -179,6 +179,21 @@ def test_what_the_server_said_is_kept_and_only_the_check_asks_again(
     assert located(gone).archive.surveys == once.archive.surveys
 
 
+def test_two_first_jobs_may_ask_at_the_same_time(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Coverage.write
+
+    def written_while_another_asks(self: Coverage, path: Path) -> None:
+        write(self, path)
+        with monkeypatch.context() as patch:
+            patch.setattr(Coverage, "write", write)
+            located(manifest, anew=True)
+
+    monkeypatch.setattr(Coverage, "write", written_while_another_asks)
+    [entry] = located(manifest).archive.surveys
+    assert coverage_of(entry) == Coverage.from_text("0/1 3/700-703")
+    assert {path.name for path in Path(entry.moc).parent.iterdir()} == {"moc.fits", "survey.json"}
+
+
 def test_the_check_asks_each_source_for_a_row(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     sdss = SdssServer()
     with running(sdss):

@@ -3,10 +3,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from inzitu.learn import compilation
+
 if TYPE_CHECKING:
-    from pathlib import Path
+    import pytest
 
 _COMPILE_TWICE = """
 import pathlib, sys
@@ -41,3 +44,23 @@ def test_the_programs_kept_longest_go_first(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
     assert done.returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["program-0", "program-1"]
+
+
+def test_a_program_that_another_worker_removes_meanwhile_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("gone", "going", "new"):
+        (tmp_path / name).write_bytes(bytes(100))
+    stat = Path.stat
+
+    def late(path: Path, **options: bool) -> os.stat_result:
+        if path.name == "gone":
+            path.unlink(missing_ok=True)
+        about = stat(path, **options)
+        if path.name == "going":
+            path.unlink()
+        return about
+
+    monkeypatch.setattr(Path, "stat", late)
+    compilation._make_room(tmp_path, 1000)
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]

@@ -6,8 +6,10 @@ Loads no JAX: it may be asked for at a process's start, whether or not something
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 # A start compiles some hundred small programs besides the large one; together they take longer than it [s].
@@ -42,7 +44,12 @@ def keep(folder: Path, *, most: int = MOST_BYTES) -> None:
 
 
 def _make_room(folder: Path, most: int) -> None:
-    found = [(path.stat().st_mtime, path.stat().st_size, path) for path in folder.iterdir() if path.is_file()]
+    found = []
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # another process makes room as well
+            about = path.stat()
+            if stat.S_ISREG(about.st_mode):
+                found.append((about.st_mtime, about.st_size, path))
     total = 0
     for _, size, path in sorted(found, reverse=True):
         total += size

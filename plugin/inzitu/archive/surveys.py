@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from inzitu.archive.mocserver import IDENTIFIER, MocServer
@@ -90,10 +91,9 @@ def _fetch(identifier: str, server: str, folder: Path, patience: Patience | None
     with MocServer(server, patience) if patience else MocServer(server) as moc_server:
         address, coverage = moc_server.address(identifier), moc_server.coverage(identifier)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, write in (
-        ("moc.fits", coverage.write),
-        ("survey.json", lambda path: path.write_text(json.dumps({"id": identifier, "hips": address}), "utf-8")),
-    ):
-        temporary = folder / f"new-{name}"
-        write(temporary)
-        temporary.replace(folder / name)
+    with TemporaryDirectory(dir=folder, prefix="new-") as new:  # several jobs may be the first
+        note = json.dumps({"id": identifier, "hips": address})
+        coverage.write(Path(new) / "moc.fits")
+        (Path(new) / "survey.json").write_text(note, encoding="utf-8")
+        for name in ("moc.fits", "survey.json"):
+            (Path(new) / name).replace(folder / name)
