@@ -212,7 +212,7 @@ def _sparse(dense: list[Survey]) -> str:
 def _as_a_job(surveys: list[Survey], ra: np.ndarray, dec: np.ndarray) -> tuple[float, float, Mapping[str, float]]:
     """Cut as the step of a job does; return seconds by the clock and of the processor, and the account."""
     from inzitu import manifest
-    from inzitu.pipelines.catalogue import CutParameters
+    from inzitu.pipelines.parameters import CutParameters
     from inzitu.run.cut import cut
     from inzitu.run.engine import Engine
     from inzitu.run.work import Work

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from inzitu.errors import ManifestFault, ParameterFault
 from inzitu.pipelines import Kind, Parameters, Pipeline, Port, Step, check, pipelines, steps
-from inzitu.pipelines.catalogue import CutParameters, TrainParameters
+from inzitu.pipelines.parameters import CutParameters, TrainParameters
 from inzitu.prov.facts import ActivityKind
 
 BOTH = ("training", "targets")

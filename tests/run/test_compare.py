@@ -20,7 +20,7 @@ from inzitu.errors import LimitFault, TableFault
 from inzitu.learn.mixture import Mixture
 from inzitu.learn.predict import estimates
 from inzitu.manifest import Limits, Manifest
-from inzitu.pipelines.catalogue import CompareParameters, PredictParameters, TrainParameters
+from inzitu.pipelines.parameters import CompareParameters, PredictParameters, TrainParameters
 from inzitu.prov.store import digest
 from inzitu.run import pictures
 from inzitu.run.compare import climatology_crps, compare

@@ -16,7 +16,7 @@ import pytest
 
 from inzitu.errors import ArchiveFault
 from inzitu.hips.tiles import Handle, Tile
-from inzitu.pipelines.catalogue import CutParameters, SelectParameters
+from inzitu.pipelines.parameters import CutParameters, SelectParameters
 from inzitu.run import cut as module
 from inzitu.run.cut import cut
 from inzitu.run.select import select

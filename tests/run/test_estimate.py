@@ -21,7 +21,7 @@ from inzitu.jobs.job import Upload
 from inzitu.jobs.store import JobStore
 from inzitu.manifest import Manifest
 from inzitu.pipelines import Request, check
-from inzitu.pipelines.catalogue import CutParameters
+from inzitu.pipelines.parameters import CutParameters
 from inzitu.run import examine
 from inzitu.run.cut import cut
 from inzitu.run.estimate import estimated

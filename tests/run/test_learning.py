@@ -18,7 +18,7 @@ from inzitu.errors import ParameterFault, TableFault
 from inzitu.learn import bundles
 from inzitu.learn.ship import ship
 from inzitu.manifest import Manifest
-from inzitu.pipelines.catalogue import (
+from inzitu.pipelines.parameters import (
     CalibrateParameters,
     DrawParameters,
     EvaluateParameters,

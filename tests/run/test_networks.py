@@ -16,7 +16,7 @@ from inzitu.errors import LimitFault, ParameterFault, UserFault
 from inzitu.learn.declared import build_declared
 from inzitu.learn.ship import ship
 from inzitu.manifest import Limits
-from inzitu.pipelines.catalogue import TrainParameters
+from inzitu.pipelines.parameters import TrainParameters
 from inzitu.run.networks import NetworkCost, examined
 
 DECLARED = """

@@ -16,7 +16,7 @@ from inzitu.archive.lists import read_lists
 from inzitu.archive.selection import select_rows
 from inzitu.errors import ArchiveFault, LimitFault, TableFault
 from inzitu.manifest import Manifest
-from inzitu.pipelines.catalogue import SelectParameters
+from inzitu.pipelines.parameters import SelectParameters
 from inzitu.prov.store import digest
 from inzitu.run.select import select
 from inzitu.run.work import Work

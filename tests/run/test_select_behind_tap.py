@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from archive.tap_server import TapServer, running
 from inzitu.manifest import CatalogueEntry, Manifest
-from inzitu.pipelines.catalogue import SelectParameters
+from inzitu.pipelines.parameters import SelectParameters
 from inzitu.run.select import select
 from inzitu.run.surroundings import archive_state
 from inzitu.run.work import Work

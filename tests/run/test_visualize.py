@@ -11,7 +11,7 @@ import pytest
 
 from inzitu.errors import NotFoundFault
 from inzitu.pipelines import check
-from inzitu.pipelines.catalogue import PredictParameters, TrainParameters
+from inzitu.pipelines.parameters import PredictParameters, TrainParameters
 from inzitu.prov.facts import Activity, ActivityKind, Agent, AgentKind, Artefact, Product, Used
 from inzitu.prov.recorder import Recorder
 from inzitu.prov.verification import read_local, verify

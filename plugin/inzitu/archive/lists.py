@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from inzitu.pipelines.catalogue import SelectParameters
+    from inzitu.pipelines.parameters import SelectParameters
 
 _REDSHIFTS = ("z", "redshift", "z_spec", "zspec", "specz", "spec_z")
 _IDENTIFIERS = ("source_id", "id", "objid", "name", "specobjid", "targetid", "main_id", "source")

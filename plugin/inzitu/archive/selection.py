@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from inzitu.manifest import Manifest
-    from inzitu.pipelines.catalogue import SelectParameters
+    from inzitu.pipelines.parameters import SelectParameters
 
 CONFLICT = "conflicting-redshift"
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from inzitu.pipelines.catalogue import CalibrateParameters
+    from inzitu.pipelines.parameters import CalibrateParameters
     from inzitu.run.work import Work
 
 

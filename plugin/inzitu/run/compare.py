@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from inzitu.errors import TableFault
 from inzitu.learn import evaluation
 from inzitu.learn.bootstrap import bootstrap
-from inzitu.pipelines.catalogue import PredictParameters, TrainParameters
+from inzitu.pipelines.parameters import PredictParameters, TrainParameters
 from inzitu.prov.store import digest
 from inzitu.run.networks import examined
 from inzitu.run.pictures import draw_comparison
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from inzitu.pipelines.catalogue import CompareParameters
+    from inzitu.pipelines.parameters import CompareParameters
     from inzitu.run.work import Work
 
 FEWEST = 5

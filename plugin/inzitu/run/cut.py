@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from inzitu.pipelines.catalogue import CutParameters
+    from inzitu.pipelines.parameters import CutParameters
     from inzitu.run.work import Work
 
 ROWS_A_GROUP = 256

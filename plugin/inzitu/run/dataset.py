@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from inzitu.pipelines.catalogue import DatasetParameters
+    from inzitu.pipelines.parameters import DatasetParameters
     from inzitu.run.work import Work
 
 ROWS_A_BLOCK = 1024

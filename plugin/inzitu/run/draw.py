@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from inzitu.pipelines.catalogue import DrawParameters
+    from inzitu.pipelines.parameters import DrawParameters
     from inzitu.run.work import Work
 
 

@@ -19,7 +19,7 @@ from inzitu.errors import ArchiveFault, TableFault
 from inzitu.hips import Survey, bytes_to_read
 from inzitu.jobs.costs import BACKWARD, START_SECONDS, default_seconds
 from inzitu.pipelines import Kind
-from inzitu.pipelines.catalogue import CutParameters, SelectParameters
+from inzitu.pipelines.parameters import CutParameters, SelectParameters
 from inzitu.run.select import hints, require_some
 from inzitu.run.trainings import network_of, trainings_of
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from inzitu.pipelines.catalogue import EvaluateParameters
+    from inzitu.pipelines.parameters import EvaluateParameters
     from inzitu.run.work import Work
 
 SETS = {"targets": "predictions", "validation": "validation"}

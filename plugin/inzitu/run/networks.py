@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from inzitu.manifest import Limits
-    from inzitu.pipelines.catalogue import TrainParameters
+    from inzitu.pipelines.parameters import TrainParameters
 
 COPIES = 6
 """Numbers that a training keeps for each parameter: itself, its mean, the best mean, two moments, the gradient."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from inzitu.pipelines.catalogue import PredictParameters
+    from inzitu.pipelines.parameters import PredictParameters
     from inzitu.run.work import Work
 
 ROWS_A_BLOCK = 512

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from inzitu.pipelines.catalogue import SearchParameters, TrainParameters
+from inzitu.pipelines.parameters import SearchParameters, TrainParameters
 from inzitu.run.networks import recipe_of
 from inzitu.run.train import Lesson
 from inzitu.run.work import Outcome

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from inzitu.archive.lists import SourceList
     from inzitu.archive.selection import Selection
     from inzitu.manifest import Manifest
-    from inzitu.pipelines.catalogue import SelectParameters
+    from inzitu.pipelines.parameters import SelectParameters
     from inzitu.run.work import Work
 
 _HOURS = "the right ascensions look like hours; if they are, say so in the column's unit, or send degrees"

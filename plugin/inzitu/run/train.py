@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from inzitu import manifest
     from inzitu.learn.recipe import Recipe
     from inzitu.learn.train import Report, Trained
-    from inzitu.pipelines.catalogue import TrainParameters
+    from inzitu.pipelines.parameters import TrainParameters
     from inzitu.run.work import Work
 
 FEWEST_ROWS = 20

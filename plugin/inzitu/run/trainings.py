@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from inzitu.pipelines.catalogue import CutParameters, TrainParameters
+from inzitu.pipelines.parameters import CutParameters, TrainParameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,8 +14,8 @@ from inzitu.archive.lists import read_lists
 from inzitu.archive.spectra import check_download
 from inzitu.errors import GoneFault, NotFoundFault, ParameterFault, TableFault
 from inzitu.pipelines import Kind
-from inzitu.pipelines.catalogue import SelectParameters
 from inzitu.pipelines.download import DownloadParameters
+from inzitu.pipelines.parameters import SelectParameters
 from inzitu.prov.history import UnrecordedError
 
 if TYPE_CHECKING:

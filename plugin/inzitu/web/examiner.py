@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from inzitu import errors, pipelines
 from inzitu.errors import BusyFault, Fault, ServiceFault
-from inzitu.pipelines.catalogue import CutParameters, TrainParameters
+from inzitu.pipelines.parameters import CutParameters, TrainParameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
