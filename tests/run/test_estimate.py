@@ -133,6 +133,11 @@ def test_every_training_of_a_job_counts(files: dict[str, Path], manifest: Manife
         trainings_of(asked("search-predict", GRID=grid), files, manifest.model_copy(update={"limits": limits}))
 
 
+def test_a_network_of_ones_own_cannot_be_tried_unless_it_is_sent(files: dict[str, Path], manifest: Manifest) -> None:
+    with pytest.raises(ParameterFault, match="own is none of the house: send it as UPLOAD=network"):
+        trainings_of(asked("search-predict", GRID="network=own/dcmdn-a"), files, manifest)
+
+
 def test_of_a_list_that_the_job_makes_nothing_is_known(manifest: Manifest) -> None:
     told = estimated(check([("PIPELINE", "download-train-evaluate")], []), {}, manifest, paces={})
     assert "lists" not in told

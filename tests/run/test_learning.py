@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from scipy.special import ndtr
 
 from inzitu.errors import ParameterFault, TableFault
 from inzitu.learn import bundles
+from inzitu.learn.recipe import Recipe
 from inzitu.learn.ship import ship
 from inzitu.manifest import Manifest
 from inzitu.pipelines.parameters import (
@@ -26,12 +28,13 @@ from inzitu.pipelines.parameters import (
     SearchParameters,
     TrainParameters,
 )
+from inzitu.prov.store import digest
 from inzitu.run.calibrate import calibrate
 from inzitu.run.draw import draw
 from inzitu.run.evaluate import evaluate
 from inzitu.run.predict import predict
-from inzitu.run.search import Trials, search
-from inzitu.run.train import train
+from inzitu.run.search import search
+from inzitu.run.train import Lesson, train
 from inzitu.run.work import Work
 from run.stampset import NETWORK, write_cutouts, write_stamps, z_of
 
@@ -226,10 +229,51 @@ def test_a_search_keeps_the_best_trial_and_trains_none_twice(inputs: dict[str, P
     assert best["parameters"] == {"learning_rate": 0.01, "head": "mixture(1)"}
     assert best["validation_crps"] < worst["validation_crps"]
     assert bundles.load(made["model"]).json["validation_crps"] == best["validation_crps"]
-    again = Trials(parameters.trials(), tuple(inputs.items()), work.checkpoints, work.manifest.engine).trial(
-        worst["trial"]
-    )
-    assert again["seconds"] == worst["seconds"]
+    (work.folder / "trials.json").unlink()
+    (other := work.folder / "again").mkdir()  # as after a kill between the winner's move and its record
+    once_more = search(parameters, inputs, replace(work, folder=other)).made
+    assert json.loads(once_more["trials"].read_text()) == [best, worst]
+    assert digest(once_more["model"]) == digest(made["model"])
+
+
+def test_a_trial_that_an_attempt_left_of_other_rows_or_parameters_is_not_taken(
+    inputs: dict[str, Path], work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[Recipe] = []
+
+    def learned(_: Lesson, recipe: Recipe, __: object, *, checkpoints: Path) -> Any:
+        assert not list(checkpoints.parent.iterdir())
+        trained.append(recipe)
+        return SimpleNamespace(validation_crps=float(len(trained)))
+
+    monkeypatch.setattr(Lesson, "learned", learned)
+    monkeypatch.setattr(Lesson, "save", lambda *_: None)
+    monkeypatch.setattr("shutil.copy2", lambda *_: None)
+    monkeypatch.setattr("shutil.copytree", lambda *_: None)
+
+    def searched(seed: int, selection: str) -> int:
+        parameters = SearchParameters(**QUICK, seed=seed, grid="learning_rate=1e-4/1e-3")
+        search(parameters, inputs, replace(work, identities={"selection": selection}))
+        return len(trained)
+
+    assert [searched(1, "a"), searched(1, "a"), searched(2, "a"), searched(2, "b")] == [2, 2, 4, 6]
+
+
+def test_each_trial_trains_the_network_that_it_names(
+    inputs: dict[str, Path], work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[Recipe] = []
+
+    def learned(_: Lesson, recipe: Recipe, *__: object, **___: object) -> Any:
+        trained.append(recipe)
+        return SimpleNamespace(validation_crps=1.0)
+
+    monkeypatch.setattr(Lesson, "learned", learned)
+    monkeypatch.setattr(Lesson, "save", lambda *_: None)
+    monkeypatch.setattr("shutil.copy2", lambda *_: None)
+    monkeypatch.setattr("shutil.copytree", lambda *_: None)
+    search(SearchParameters(**QUICK, grid="network=own/inzitu"), inputs, work)
+    assert {recipe.network if isinstance(recipe.network, str) else "own" for recipe in trained} == {"own", "inzitu"}
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ SMALL = Limits(training_memory_mb=64, parameters=100_000)
 
 
 def cost(network: Path | None = None, *, size: int = 28, limits: Limits = SMALL, **chosen: Any) -> NetworkCost:
-    return examined(TrainParameters(**chosen), bands=5, size=size, limits=limits, network=network)
+    asked = TrainParameters(**({"network": "own"} if network else {}), **chosen)
+    return examined(asked, bands=5, size=size, limits=limits, network=network)
 
 
 def written(folder: Path, content: str) -> Path:

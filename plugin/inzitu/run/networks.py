@@ -70,14 +70,16 @@ def read_network(path: Path) -> Mapping[str, Any]:
 
 
 def recipe_of(parameters: TrainParameters, network: Path | None) -> Recipe:
-    """Give the recipe that a job's parameters, and the network that it may bring, ask for.
+    """Give the recipe that a job's parameters ask for; the network that a job may bring is the one named ``own``.
 
     Raises
     ------
     ParameterFault
         The network or a number cannot be.
     """
-    spec = parameters.network if network is None else read_network(network)
+    if parameters.network == "own" and network is None:
+        raise ParameterFault("The network own is none of the house: send it as UPLOAD=network,param:NAME.")
+    spec = read_network(network) if network is not None and parameters.network == "own" else parameters.network
     try:
         return Recipe(network=spec, **{name: getattr(parameters, name) for name in _SAME})
     except ValueError as error:

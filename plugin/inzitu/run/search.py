@@ -6,7 +6,9 @@ compared by the CRPS of the validation rows, which is thereby a little better th
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -30,15 +32,21 @@ class Trials:
 
     chosen: tuple[Mapping[str, Any], ...]
     inputs: tuple[tuple[str, Path], ...]
-    folder: Path
+    identities: tuple[tuple[str, str], ...]
+    checkpoints: Path
     engine: manifest.Engine
+
+    def folder(self, number: int) -> Path:
+        """Return where a trial leaves what it makes, named by all that decides it: no attempt takes another's."""
+        asked = json.dumps([self.chosen[number], sorted(self.identities)], sort_keys=True)
+        return self.checkpoints / f"trial-{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
 
     def trial(self, number: int) -> dict[str, Any]:
         """Train one, unless it is done; return what was chosen, its validation CRPS and the seconds it took."""
-        folder = self.folder / f"trial-{number}"
+        folder = self.folder(number)
         done = folder / "done.json"
         if done.exists():
-            return dict(json.loads(done.read_text()))
+            return {**json.loads(done.read_text()), "trial": number}
         folder.mkdir(exist_ok=True)
         began = perf_counter()
         parameters, inputs = TrainParameters.model_validate(self.chosen[number]), dict(self.inputs)
@@ -60,7 +68,9 @@ class Trials:
 def search(parameters: SearchParameters, inputs: Mapping[str, Path], work: Work) -> Outcome:
     """Train every combination of the grid, and keep the best."""
     chosen = parameters.trials()
-    trials = Trials(chosen, tuple(inputs.items()), work.checkpoints, work.manifest.engine)
+    trials = Trials(
+        chosen, tuple(inputs.items()), tuple(work.identities.items()), work.checkpoints, work.manifest.engine
+    )
     found: list[dict[str, Any]] = []
     for number, result in work.engine.map(trials.trial, range(len(chosen))):
         asked = {name: chosen[number][name] for name in parameters.axes()}
@@ -70,12 +80,11 @@ def search(parameters: SearchParameters, inputs: Mapping[str, Path], work: Work)
         work.progress(len(found), len(chosen), crps=round(best["validation_crps"], 4))
     path = work.folder / "trials.json"
     path.write_text(json.dumps(sorted(found, key=lambda trial: trial["validation_crps"]), indent=1) + "\n")
-    winner = work.checkpoints / f"trial-{best['trial']}"
-    made = {role: (winner / name).rename(work.folder / name) for role, name in _PRODUCTS.items()}
-    return Outcome(made={**made, "trials": path})
-
-
-_PRODUCTS = {"split": "split.parquet", "model": "model"}
+    # Copied, not moved: an attempt that dies before its record is written leaves the winner to the next.
+    winner = trials.folder(best["trial"])
+    shutil.copy2(winner / "split.parquet", work.folder)
+    shutil.copytree(winner / "model", work.folder / "model")
+    return Outcome(made={"split": work.folder / "split.parquet", "model": work.folder / "model", "trials": path})
 
 
 def _shown(asked: Mapping[str, Any]) -> str:

@@ -50,7 +50,7 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """One training: what is asked of it, the user's own network where that is it, and what the network takes."""
+    """One training: what is asked of it, the network that the job brings, and what the network takes."""
 
     asked: TrainParameters
     own: Path | None
@@ -75,18 +75,16 @@ def trainings_of(request: Request, files: Mapping[str, Path], manifest: Manifest
         It has more parameters, or takes more memory, than allowed.
     """
     cut = request.parameters.get("cut")
+    own = files.get("network")
     known: dict[str, Network] = {}
     found: dict[str, list[Training]] = {}
     for step, asked in request.parameters.items():
         if isinstance(asked, TrainParameters) and isinstance(cut, CutParameters):
             found[step] = []
             for training in asked.trainings:
-                own = files.get("network") if training.network == "own" else None
-                # These decide nothing of what a step takes.
-                key = f"{own} {training.model_copy(update={'epochs': None, 'learning_rate': None, 'seed': 0})}"
-                if key not in known:
-                    known[key] = _examined(training, own, cut, manifest)
-                found[step].append(Training(training, own, known[key]))
+                if training.weight not in known:
+                    known[training.weight] = _examined(training, own, cut, manifest)
+                found[step].append(Training(training, own, known[training.weight]))
     return found
 
 
