@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inzitu.archive import merging
 from inzitu.archive.merging import Verdict, merge
 from inzitu.errors import LimitFault
 
@@ -89,7 +90,18 @@ def test_a_crowd_that_is_no_list_of_sources_is_refused_in_little_time_and_memory
     rng = np.random.default_rng(0)
     n = 200_000
     ra, dec = 150 + rng.uniform(0, 1e-4, n), 2 + rng.uniform(0, 1e-4, n)
-    with pytest.raises(LimitFault, match=r"around ra 150\.000.*50,000,000 pairs are allowed"):
+    with pytest.raises(LimitFault, match=r"have 39,999,800,000 neighbours.*50,000,000 are.*ra 150\.000"):
         merge(ra, dec, np.zeros(n), radius=1.5)
     # One placeholder in as many rows is one place.
     assert len(merge(np.zeros(n), np.zeros(n), np.zeros(n), radius=1.5).trusted) == 1
+
+
+def test_a_dense_list_whose_rows_are_further_apart_than_the_radius_is_one_of_sources(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(merging, "MOST_PAIRS", 2000)
+    across, up = np.meshgrid(np.arange(40), np.arange(40))
+    ra, dec = 150 + across.ravel() * 1.6 / 3600, up.ravel() * 1.6 / 3600
+    assert len(merge(ra, dec, np.zeros(1600), radius=1.5).trusted) == 1600
+    with pytest.raises(LimitFault, match=r"have 6,240 neighbours within 1\.7 arcsec"):  # 2 x 2 x 39 x 40
+        merge(ra, dec, np.zeros(1600), radius=1.7)

@@ -121,18 +121,29 @@ def merge(
 def _check_crowding(ra: np.ndarray, dec: np.ndarray, radius: float) -> None:
     """Refuse positions of which so many are neighbours that their pairs would fill the memory."""
     good = np.flatnonzero(usable(ra, dec))
-    # Rows at one and the same place are no pairs yet; cells of twice the radius hold all but all pairs.
+    # Rows at one and the same place are no pairs yet. Cells of twice the radius tell in little time whether it is
+    # worth counting: a crowd may lie where four of them meet.
     places = np.unique(ra[good] + 1j * dec[good])
     order = int(np.clip(np.log2(_BASE_CELL / (2 * radius)), 0, 29))
-    cells, counts = np.unique(cell_of(places.real, places.imag, order), return_counts=True)
-    if (pairs := int((counts.astype(np.int64) ** 2).sum())) > MOST_PAIRS:
-        crowd = int(np.argmax(counts))
-        at = places[int(np.argmax(cell_of(places.real, places.imag, order) == cells[crowd]))]
+    cells = cell_of(places.real, places.imag, order)
+    _, cell, counts = np.unique(cells, return_inverse=True, return_counts=True)
+    if int((counts.astype(np.int64) ** 2).sum()) <= MOST_PAIRS / 4:
+        return
+    if (pairs := _neighbours(places.real, places.imag, radius)) > MOST_PAIRS:
+        at = places[np.argmax(counts[cell])]
         raise LimitFault(
-            f"Some {pairs:,} pairs of rows lie within {radius:g} arcsec of each other, {counts[crowd]:,} rows of them "
-            f"around ra {at.real:.5f}, dec {at.imag:.5f} deg; {MOST_PAIRS:,} pairs are allowed. Ask for a smaller "
-            "RADIUS, or send each source once."
+            f"The rows have {pairs:,} neighbours within {radius:g} arcsec; {MOST_PAIRS:,} are allowed. They crowd most "
+            f"around ra {at.real:.5f}, dec {at.imag:.5f} deg. Ask for a smaller RADIUS, or send each source once."
         )
+
+
+def _neighbours(ra: np.ndarray, dec: np.ndarray, radius: float) -> int:
+    """Return how many others lie within the radius of each place, summed; none of them is held in memory."""
+    from scipy.spatial import cKDTree  # takes a while to import, and few lists need it
+
+    lon, lat = np.radians(ra), np.radians(dec)
+    tree = cKDTree(np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1))
+    return int(tree.count_neighbors(tree, 2 * np.sin(np.radians(radius / 3600) / 2))) - len(ra)
 
 
 def _ranks(survey: np.ndarray, priority: Sequence[str]) -> np.ndarray:
