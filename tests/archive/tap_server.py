@@ -155,7 +155,15 @@ class _Handler(BaseHTTPRequestHandler):
         return self.see(f"/tap/async/{number}")
 
     def do_DELETE(self) -> None:
-        self.see("/tap/async")
+        match self.server.manner:
+            case "keeps jobs":
+                self.send(500, b"no")
+            case "hangs up on DELETE":
+                self.close_connection = True
+            case "redirects DELETE nowhere":
+                self.send(303, b"", {"Location": "http://127.0.0.1:9/gone"})
+            case _:
+                self.see("/tap/async")
 
     def form(self, body: bytes) -> dict[str, bytes]:
         kind = self.headers["content-type"]

@@ -168,6 +168,13 @@ def test_a_service_that_misbehaves_is_named_in_bounded_time_and_the_finished_par
     assert len(server.queries) == asked + 1  # only what was missing
 
 
+@pytest.mark.parametrize("manner", ["keeps jobs", "hangs up on DELETE", "redirects DELETE nowhere"])
+def test_a_job_that_cannot_be_deleted_does_not_cost_its_rows(server: TapServer, tmp_path: Path, manner: str) -> None:
+    server.manner = manner
+    assert set(fetched(server, tmp_path)["objid"].to_pylist()) == expected()
+    assert len(server.queries) == 1
+
+
 def test_another_question_starts_anew(server: TapServer, tmp_path: Path) -> None:
     fetched(server, tmp_path)
     fetched(server, tmp_path)
