@@ -14,11 +14,11 @@ import os
 import secrets
 import time
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, override
 
 import requests
 
-from inzitu.archive.patience import Answer, Patience, patient_session
+from inzitu.archive.patience import Answer, Patience, PatientService, in_a_line
 from inzitu.archive.sdss import KEY, next_rows, table_of
 from inzitu.errors import ArchiveFault, ManifestFault
 
@@ -48,7 +48,7 @@ class _Status(IntEnum):
 _IN_VAIN = (_Status.CANCELING, _Status.CANCELED, _Status.FAILED)
 
 
-class CasJobs:
+class CasJobs(PatientService):
     """An account at CasJobs, for the length of a block.
 
     Parameters
@@ -71,22 +71,24 @@ class CasJobs:
     key = KEY
 
     def __init__(self, source: SdssSource, patience: Patience, *, top: int, folder: Path) -> None:
-        self._source, self._patience, self._top = source, patience, top
+        super().__init__(patience)
+        self._source, self._top = source, top
         self._user, self._password = _secret(source.casjobs_user), _secret(source.casjobs_password)
-        self._session, self._adapter = patient_session(patience)
         self._note, self._finished = folder / "casjobs.json", False
 
+    @override
     def __enter__(self) -> Self:
         self._session.headers["X-Auth-Token"] = self._token()
         return self
 
+    @override
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None and self._note.exists():
             self._drop(json.loads(self._note.read_text(encoding="utf-8"))["table"])
             self._note.unlink()
-        self._session.close()
+        super().__exit__(kind, error, trace)
 
     def rows(self, sql: str, after: str | None, most: int) -> tuple[pa.Table, Answer]:
         """Return the rows of a composed query that follow an identifier, in order.
@@ -143,7 +145,7 @@ class CasJobs:
             "PUT", f"{self._base}/contexts/{self._context}/jobs", json={"Query": query, "TaskName": "inzitu"}
         )
         if not response.ok or not response.text.strip().isdecimal():
-            raise ArchiveFault(f"CasJobs takes no job: it answers {response.status_code}: {_said(response)}")
+            raise ArchiveFault(f"CasJobs takes no job: it answers {response.status_code}: {in_a_line(response.text)}")
         noted = {"query": sql, "table": table, "job": response.text.strip()}
         temporary = self._note.with_suffix(".tmp")
         temporary.write_text(json.dumps(noted), encoding="utf-8")
@@ -174,7 +176,7 @@ class CasJobs:
             found: dict[str, Any] = response.json()
             return found | {"Status": _Status(int(found["Status"]))}
         except (ValueError, KeyError, TypeError) as error:
-            raise ArchiveFault(f"CasJobs does not tell of its job {job}: {_said(response)}") from error
+            raise ArchiveFault(f"CasJobs does not tell of its job {job}: {in_a_line(response.text)}") from error
 
     def _query(self, context: str, sql: str) -> tuple[pa.Table, Answer]:
         response = self._send(
@@ -184,10 +186,8 @@ class CasJobs:
             headers={"Accept": "text/plain"},
         )
         if not response.ok:
-            raise ArchiveFault(f"CasJobs answers {response.status_code} to the query: {_said(response)}")
-        answer = self._adapter.last
-        assert answer is not None
-        return table_of(response.text, "CasJobs"), answer
+            raise ArchiveFault(f"CasJobs answers {response.status_code} to the query: {in_a_line(response.text)}")
+        return table_of(response.text, "CasJobs"), self._answer
 
     @property
     def _base(self) -> str:
@@ -198,10 +198,6 @@ class CasJobs:
             return self._session.request(method, url, **options)
         except requests.RequestException as error:
             raise ArchiveFault(f"CasJobs does not answer: {error}.") from error
-
-
-def _said(response: requests.Response) -> str:
-    return " ".join(response.text.split())[:300]
 
 
 def _secret(variable: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, override
 
 import requests
 
-from inzitu.archive.patience import Patience, patient_session
+from inzitu.archive.patience import Patience, PatientService
 from inzitu.errors import ArchiveFault, ParameterFault
 from inzitu.sky import Coverage
 
@@ -20,7 +20,7 @@ IDENTIFIER = re.compile(r"(ivo://)?[\w.+-]+(/[\w.+()-]+)+")
 PATIENCE = Patience(silence=30.0, answer=90.0, attempts=3)
 
 
-class MocServer:
+class MocServer(PatientService):
     """A MOCServer, for the length of a block.
 
     Parameters
@@ -32,10 +32,11 @@ class MocServer:
     """
 
     def __init__(self, server: str = "", patience: Patience = PATIENCE) -> None:
-        self._session, _ = patient_session(patience)
+        super().__init__(patience)
         self._server = server
 
-    def __enter__(self) -> MocServer:
+    @override
+    def __enter__(self) -> Self:
         # astroquery takes a second to import; most deployments name their surveys by folder.
         from astroquery.mocserver import MOCServerClass
 
@@ -43,9 +44,6 @@ class MocServer:
         self._client._session = self._session
         self._client.URL = self._server or self._client.URL
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._session.close()
 
     def coverage(self, identifier: str) -> Coverage:
         """Return the coverage of a survey.

@@ -12,7 +12,7 @@ import re
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -23,6 +23,7 @@ from inzitu.errors import ArchiveFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from types import TracebackType
 
 TRANSIENT = frozenset((408, 425, 429, 500, 502, 503, 504))
 """Statuses after which the same request may succeed."""
@@ -162,6 +163,39 @@ def patient_session(patience: Patience) -> tuple[requests.Session, PatientAdapte
     return session, adapter
 
 
+class PatientService:
+    """A service asked through one session, for the length of a block.
+
+    Parameters
+    ----------
+    patience
+        How long it is waited for.
+    """
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._session, self._adapter = patient_session(patience)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session.close()
+
+    @property
+    def _answer(self) -> Answer:
+        """What came last."""
+        assert self._adapter.last is not None
+        return self._adapter.last
+
+
+def in_a_line(text: str, most: int = 300) -> str:
+    """Return the beginning of what a service says, as an error quotes it."""
+    return " ".join(text.split())[:most]
+
+
 def _failure(request: requests.PreparedRequest, reason: str) -> requests.ConnectionError:
     return _Refused(f"{(request.url or '').partition('?')[0]}: {reason}", request=request)
 
@@ -189,4 +223,4 @@ def _words(error: Exception) -> str:
 def _title(page: bytes) -> str:
     """Return the beginning of a page's text."""
     text = re.sub(r"<[^>]*>", " ", page[:4000].decode("utf-8", "replace"))
-    return repr(" ".join(text.split())[:120])
+    return repr(in_a_line(text, 120))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -18,12 +18,11 @@ import sqlglot
 from sqlglot import exp
 
 from inzitu.archive.delimited import NULLS
-from inzitu.archive.patience import Answer, Patience, patient_session
+from inzitu.archive.patience import Answer, Patience, PatientService, in_a_line
 from inzitu.errors import ArchiveFault, ParameterFault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     from inzitu.manifest import SdssSource
     from inzitu.pipelines.download import DownloadParameters
@@ -127,7 +126,7 @@ def _check(node: exp.Expr) -> None:
     else:
         allowed = type(node) in _READS
     if not allowed:
-        said = " ".join(node.sql(dialect="tsql").split())[:60]
+        said = in_a_line(node.sql(dialect="tsql"), 60)
         raise ParameterFault(
             f"QUERY must be one SELECT that writes nothing, of tables, joins, numbers and SDSS's functions; {said!r} "
             "is not allowed. To limit its rows write TOP n."
@@ -158,7 +157,7 @@ def table_of(text: str, server: str) -> pa.Table:
         It is something else, or ends in the middle of a row.
     """
     if text.lstrip().startswith(("{", "[")) or "error_message" in text[:400].lower():
-        raise ArchiveFault(f"{server} refuses the query: {' '.join(text.split())[:300]}")
+        raise ArchiveFault(f"{server} refuses the query: {in_a_line(text)}")
     lines = text.removeprefix("#Table1").lstrip("\r\n")
     if not lines:
         return pa.table({})
@@ -171,7 +170,7 @@ def table_of(text: str, server: str) -> pa.Table:
         raise ArchiveFault(f"The answer of {server} is no table: {str(error).partition(chr(10))[0]}.") from error
 
 
-class SkyServer:
+class SkyServer(PatientService):
     """The SQL service of SDSS, for the length of a block.
 
     Parameters
@@ -185,16 +184,8 @@ class SkyServer:
     key = KEY
 
     def __init__(self, source: SdssSource, patience: Patience) -> None:
+        super().__init__(patience)
         self._source = source
-        self._session, self._adapter = patient_session(patience)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._session.close()
 
     def rows(self, sql: str, after: str | None, most: int) -> tuple[pa.Table, Answer]:
         """Return the rows of a composed query that follow an identifier, in order.
@@ -220,11 +211,8 @@ class SkyServer:
             except requests.RequestException as error:
                 raise ArchiveFault(f"SkyServer does not answer: {error}.") from error
         if not response.ok:
-            said = " ".join(response.text.split())[:300]
-            raise ArchiveFault(f"SkyServer answers {response.status_code} to the query: {said}")
-        answer = self._adapter.last
-        assert answer is not None
-        return table_of(response.text, "SkyServer"), answer
+            raise ArchiveFault(f"SkyServer answers {response.status_code} to the query: {in_a_line(response.text)}")
+        return table_of(response.text, "SkyServer"), self._answer
 
     @contextmanager
     def _client(self) -> Iterator[Any]:

@@ -12,19 +12,18 @@ import time
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import requests
 
 from inzitu.archive.astropy_tables import arrow_of
-from inzitu.archive.patience import Answer, Patience, patient_session
+from inzitu.archive.patience import Answer, Patience, PatientService, in_a_line
 from inzitu.archive.votables import refuse_what_reaches_out
 from inzitu.errors import ArchiveFault, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-    from types import TracebackType
 
     import pyarrow as pa
     from astropy.table import Table
@@ -103,7 +102,7 @@ class TapLimits:
     output_rows: int | None
 
 
-class TapService:
+class TapService(PatientService):
     """A TAP service, for the length of a block.
 
     Parameters
@@ -117,18 +116,9 @@ class TapService:
     """
 
     def __init__(self, url: str, *, folder: Path, patience: Patience | None = None) -> None:
+        super().__init__(patience or Patience())
         self.url = url.rstrip("/")
-        self._patience = patience or Patience()
         self._folder = folder
-        self._session, self._adapter = patient_session(self._patience)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._session.close()
 
     def limits(self) -> TapLimits:
         """Return the limits that the service's capabilities name (TAPRegExt 1.0).
@@ -192,8 +182,7 @@ class TapService:
 
         response = self._session.get(uri)
         response.raise_for_status()
-        answer = self._adapter.last
-        assert answer is not None
+        answer = self._answer
         path = self._folder / "answer.vot"
         path.write_bytes(response.content)
         refuse_what_reaches_out(path)
@@ -217,7 +206,7 @@ class TapService:
         except Fault as error:  # what an upload would be refused for
             raise ArchiveFault(f"The TAP service {self.url} sends a table that is refused: {error}") from error
         except (DALAccessError, requests.RequestException, ValueError, OSError, LookupError, TypeError) as error:
-            said = " ".join(str(error).split())[:400].rstrip(".")
+            said = in_a_line(str(error), 400).rstrip(".")
             raise ArchiveFault(f"The TAP service {self.url} {what}: {said}.") from error
 
 
