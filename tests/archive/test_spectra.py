@@ -153,6 +153,8 @@ def test_a_query_of_ones_own_is_limited(server: SdssServer, tmp_path: Path) -> N
         ("EXEC xp_cmdshell 'ls'", "one SELECT"),
         ("SELECT * FROM mydb.secret", "reads mydb"),
         ("SELECT a FROM (SELECT * FROM MyDB..secret) AS b", "reads mydb"),
+        ("SELECT mydb.dbo.fSecret(1) FROM SpecObj", "reads mydb"),
+        ("SELECT ra FROM SpecObj OUTER APPLY srv.best.dbo.fSecret(1) AS s", "reads srv|reads best"),
         ("SELECT FROM WHERE", "cannot be read as SQL"),
         ("", "cannot be read as SQL|one SELECT"),
         ("SELECT ra FROM SpecObj ORDER BY z OFFSET 0 ROWS FETCH NEXT 5 ROWS ONLY", "FETCH NEXT 5 ROWS.*write TOP n"),
@@ -181,9 +183,9 @@ def test_a_query_that_does_more_than_read_the_survey_is_refused(query: str, said
     "query",
     [
         "SELECT TOP 7 s.ra, s.dec, AVG(s.z) AS z, COUNT(*) AS n FROM BESTDR17..SpecObj AS s JOIN "
-        "dbo.fGetNearbyObjEq(1, 2, 3) AS n ON n.objID = s.bestObjID GROUP BY s.ra, s.dec HAVING COUNT(*) > 1",
-        "WITH a AS (SELECT ra AS ra, dec AS dec, z AS z, flags & dbo.fPhotoFlags('SATURATED') AS f FROM dbo.SpecObj) "
-        "SELECT DISTINCT TOP 7 ra, dec, CASE WHEN z < 0 THEN NULL ELSE POWER(z, 2) END AS z FROM a WHERE "
+        "BestDR17.dbo.fGetNearbyObjEq(1, 2, 3) AS n ON n.objID = s.bestObjID GROUP BY s.ra, s.dec HAVING COUNT(*) > 1",
+        "WITH a AS (SELECT ra AS ra, dec AS dec, z AS z, flags & BestDR17.dbo.fPhotoFlags('EDGE') AS f FROM "
+        "dbo.SpecObj) SELECT DISTINCT TOP 7 ra, dec, CASE WHEN z < 0 THEN NULL ELSE POWER(z, 2) END AS z FROM a WHERE "
         "EXISTS(SELECT 1 FROM PhotoObj WHERE (type IN (3, 6) OR name LIKE 'x%') AND NOT ra BETWEEN 1 AND 2)",
         "SELECT TOP 7 s.ra, CAST(s.dec AS FLOAT) AS dec, ISNULL(s.z, 0) AS z, ROW_NUMBER() OVER (PARTITION BY plate "
         "ORDER BY z DESC) AS k FROM SpecObj AS s CROSS APPLY dbo.fGetNearestObjEq(s.ra, s.dec, 1) AS t "

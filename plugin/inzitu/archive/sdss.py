@@ -132,9 +132,14 @@ def _check(node: exp.Expr) -> None:
             "is not allowed. To limit its rows write TOP n."
         )
     if isinstance(node, exp.Table):
-        for place in (node.catalog.lower(), node.db.lower()):
-            if not _DATABASE.fullmatch(place):
-                raise ParameterFault(f"QUERY reads {place}; only the tables of the survey can be read.")
+        places = [node.catalog, node.db]
+    elif isinstance(node, exp.Dot):  # what stands before a function
+        places = [part.name for part in (node.this, node.expression) if isinstance(part, exp.Identifier)]
+    else:
+        return
+    for place in places:
+        if not _DATABASE.fullmatch(place.lower()):
+            raise ParameterFault(f"QUERY reads {place.lower()}; only the tables of the survey can be read.")
 
 
 def _top(tree: exp.Query, most: int) -> int:
