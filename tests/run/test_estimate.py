@@ -24,9 +24,9 @@ from inzitu.pipelines import Request, check
 from inzitu.pipelines.parameters import CutParameters
 from inzitu.run import examine
 from inzitu.run.cut import cut
-from inzitu.run.estimate import estimated
+from inzitu.run.estimate import BASE_MEMORY, estimated
 from inzitu.run.select import select
-from inzitu.run.trainings import trainings_of
+from inzitu.run.trainings import network_of, trainings_of
 from inzitu.run.work import Work
 from story.stage import Stage
 
@@ -127,10 +127,30 @@ def test_every_training_of_a_job_counts(files: dict[str, Path], manifest: Manife
     searched = estimated(asked("search-predict", SIZE="28", GRID=grid), files, manifest, paces={})["amounts"]
     assert searched["flops_search"] == pytest.approx(2 * (1 + 2) * once["flops_train"])
     assert searched["predicted"] == once["predicted"]
+    alone = manifest.model_copy(update={"engine": manifest.engine.model_copy(update={"workers": 1})})
+    single = estimated(asked("search-predict", SIZE="28", GRID=grid), files, alone, paces={})["amounts"]
+    assert manifest.engine.workers == 2
+    assert searched["memory"] - BASE_MEMORY == 2 * (single["memory"] - BASE_MEMORY)
     limits = manifest.limits.model_copy(update={"parameters": 30_000_000})
     grid = "network=dcmdn-a/dcmdn-b; head=mixture(3)/mixture(5)"
     with pytest.raises(LimitFault, match="39,0"):
         trainings_of(asked("search-predict", GRID=grid), files, manifest.model_copy(update={"limits": limits}))
+
+
+def test_predicting_with_a_model_is_no_training_and_has_none_of_its_limits(
+    files: dict[str, Path], manifest: Manifest, tmp_path: Path
+) -> None:
+    (model := tmp_path / "model").mkdir()
+    about = {"network": "dcmdn-a", "members": 3, "bands": list("ugriz"), "scale": 0.396, "input_shape": [28, 28, 5]}
+    (model / "model.json").write_text(json.dumps(about))
+    limits = manifest.limits.model_copy(update={"training_memory_mb": 1, "parameters": 1000})
+    request = check(
+        [("PIPELINE", "predict-pretrained"), ("SIZE", "28"), ("SCALE", "0.396"), ("MODEL", "0" * 64)], ["targets"]
+    )
+    found = network_of(request, {"model": model}, manifest.model_copy(update={"limits": limits}), {})
+    assert found is not None
+    assert (found.memory, found.looks) == (0, 3 * 8)
+    assert found.parameters == pytest.approx(4.76e6, rel=1e-3)
 
 
 def test_a_network_of_ones_own_cannot_be_tried_unless_it_is_sent(files: dict[str, Path], manifest: Manifest) -> None:

@@ -236,6 +236,15 @@ def test_a_search_keeps_the_best_trial_and_trains_none_twice(inputs: dict[str, P
     assert digest(once_more["model"]) == digest(made["model"])
 
 
+def test_a_network_beyond_the_limits_is_not_trained(inputs: dict[str, Path], work: Work) -> None:
+    limits = work.manifest.limits.model_copy(update={"parameters": 10})
+    narrow = replace(work, manifest=work.manifest.model_copy(update={"limits": limits}))
+    with pytest.raises(ParameterFault, match=r"parameters .* 10 are allowed"):
+        trained(inputs, narrow)
+    with pytest.raises(ParameterFault, match=r"parameters .* 10 are allowed"):
+        search(SearchParameters(**QUICK, grid="learning_rate=1e-4/1e-3"), inputs, narrow)
+
+
 def test_a_trial_that_an_attempt_left_of_other_rows_or_parameters_is_not_taken(
     inputs: dict[str, Path], work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,6 +278,7 @@ def test_each_trial_trains_the_network_that_it_names(
         return SimpleNamespace(validation_crps=1.0)
 
     monkeypatch.setattr(Lesson, "learned", learned)
+    monkeypatch.setattr(Lesson, "require_room", lambda *_, **__: None)  # of so small a stamp that inzitu takes none
     monkeypatch.setattr(Lesson, "save", lambda *_: None)
     monkeypatch.setattr("shutil.copy2", lambda *_: None)
     monkeypatch.setattr("shutil.copytree", lambda *_: None)

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax  # type: ignore[import-untyped]  # it has no types
 import pytest
 from flax import nnx
 
@@ -59,11 +60,30 @@ def test_memory_is_about_what_the_compiler_says(tmp_path: Path) -> None:
     assert 0.6 < found.memory / seen < 1.5
 
 
-def test_members_and_batches_are_counted(tmp_path: Path) -> None:
+def test_members_and_batches_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = written(tmp_path, DECLARED)
     one, two = cost(network, batch_size=64), cost(network, batch_size=128)
     assert 1.5 < two.memory / one.memory < 2
-    assert cost(network, members=10).memory - one.memory == 9 * 6 * 4 * one.parameters
+    ten = cost(network, members=10).memory
+    state = nnx.state(build_declared(DECLARED, key=jax.random.key(0), input_shape=(28, 28, 5)), nnx.Param)
+    kept = optax.adam(1e-3).init(state)
+    # Beside the parameters and the two moments of each member: the gradient, the running mean and the best one.
+    member = sum(array.nbytes for array in jax.tree.leaves((state, kept, state, state, state)))
+    assert ten - one.memory == pytest.approx(9 * member, rel=1e-3)
+    assert ten < 2 * one.memory, "on a CPU the members take their turns"
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    roomy = Limits(training_memory_mb=1024)
+    alone, beside = (cost(network, limits=roomy, members=count).memory for count in (1, 10))
+    assert beside == 10 * alone, "on an accelerator they work side by side"
+
+
+def test_trainings_side_by_side_share_the_memory_allowed(tmp_path: Path) -> None:
+    network = written(tmp_path, DECLARED)
+    asked = TrainParameters(network="own")
+    limits = Limits(training_memory_mb=int(1.5 * cost(network).memory / 2**20), parameters=100_000)
+    examined(asked, bands=5, size=28, limits=limits, network=network)
+    with pytest.raises(LimitFault, match="in each of 2 trainings at once takes"):
+        examined(asked, bands=5, size=28, limits=limits, network=network, beside=2)
 
 
 def raw(parameters: Any, images: Any) -> Any:

@@ -19,9 +19,9 @@ from inzitu.errors import ArchiveFault, TableFault
 from inzitu.hips import Survey, bytes_to_read
 from inzitu.jobs.costs import BACKWARD, START_SECONDS, default_seconds
 from inzitu.pipelines import Kind
-from inzitu.pipelines.parameters import CutParameters, SelectParameters
+from inzitu.pipelines.parameters import CutParameters, SelectParameters, TrainParameters
 from inzitu.run.select import hints, require_some
-from inzitu.run.trainings import network_of, trainings_of
+from inzitu.run.trainings import network_of, side_by_side, trainings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -79,8 +79,9 @@ def estimated(
         amounts |= _readings(request, found, manifest)
         if network is not None and not _makes_lists(request):
             amounts |= _work(trainings, found, network)
-            stamps = amounts["stamp_bytes"]
-            amounts["memory"] = BASE_MEMORY + COPIES * stamps + network.memory
+            learning = [asked for asked in request.parameters.values() if isinstance(asked, TrainParameters)]
+            beside = max((side_by_side(asked, manifest) for asked in learning), default=1)
+            amounts["memory"] = BASE_MEMORY + beside * COPIES * amounts["stamp_bytes"] + network.memory
     steps = [step.name for step in request.pipeline.steps if not request.parameters[step.name].idle]
     seconds = {step: paces.get(step, 1.0) * default_seconds(step, amounts) for step in steps}
     amounts |= {f"seconds_{step}": value for step, value in seconds.items()}

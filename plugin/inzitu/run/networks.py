@@ -87,7 +87,7 @@ def recipe_of(parameters: TrainParameters, network: Path | None) -> Recipe:
 
 
 def examined(
-    parameters: TrainParameters, *, bands: int, size: int, limits: Limits, network: Path | None
+    parameters: TrainParameters, *, bands: int, size: int, limits: Limits, network: Path | None, beside: int = 1
 ) -> NetworkCost:
     """Give what a job's network takes, or refuse it.
 
@@ -103,6 +103,8 @@ def examined(
         What the deployment allows.
     network
         The user's own network, where the job brings one.
+    beside
+        How many such trainings run side by side, which share the memory.
 
     Raises
     ------
@@ -117,10 +119,10 @@ def examined(
     try:
         match recipe.network:
             case str():
-                cost = _traced(recipe, shape)
+                cost = traced(recipe, shape)
             case {"layers": _} as spec:
                 _check_declared(spec, recipe, shape, parameters=limits.parameters)
-                cost = _traced(recipe, shape)
+                cost = traced(recipe, shape)
             case spec:
                 cost = _shipped(spec, recipe, shape, parameters=limits.parameters, memory=memory)
     except ValueError as error:
@@ -130,15 +132,17 @@ def examined(
             f"The network has {cost.parameters:,} parameters for images of {size} x {size} pixels in {bands} bands; "
             f"this service takes {limits.parameters:,}. Choose a smaller network or smaller stamps."
         )
-    if cost.memory > memory:
+    if beside * cost.memory > memory:
+        several = f" in each of {beside} trainings at once" if beside > 1 else ""
         raise LimitFault(
-            f"A training step of {recipe.batch_size} images takes {cost.memory / 2**20:,.0f} MB; this service takes "
-            f"{limits.training_memory_mb:,} MB. Choose a smaller BATCH_SIZE, fewer MEMBERS or a smaller network."
+            f"A training step of {recipe.batch_size} images{several} takes {beside * cost.memory / 2**20:,.0f} MB; "
+            f"this service takes {limits.training_memory_mb:,} MB. Choose a smaller BATCH_SIZE, fewer MEMBERS or a "
+            "smaller network."
         )
     return cost
 
 
-def _traced(recipe: Recipe, shape: tuple[int, int, int]) -> NetworkCost:
+def traced(recipe: Recipe, shape: tuple[int, int, int]) -> NetworkCost:
     """Walk shapes through a network of the house or a declared one, forward and back."""
     abstract = nnx.eval_shape(lambda: networks.of_recipe(recipe, key=jax.random.key(0), input_shape=shape))
     graph, state = nnx.split(abstract)
@@ -157,9 +161,11 @@ def _traced(recipe: Recipe, shape: tuple[int, int, int]) -> NetworkCost:
     kept = jax.eval_shape(lambda *arrays: jax.vjp(forward, *arrays)[1], state, *batch(recipe.batch_size))
     largest = max(_sizes(jax.make_jaxpr(forward)(state, *batch(recipe.batch_size)).jaxpr))
     activations = sum(map(_bytes, jax.tree.leaves(kept))) + 3 * largest
-    counted: Any = jax.jit(forward).lower(state, *batch(1)).cost_analysis()
+    # The plugins of accelerators count no operations of a program that is not compiled; a CPU does.
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        counted: Any = jax.jit(forward).lower(state, *batch(1)).cost_analysis()
     parameters = networks.parameter_count(abstract)
-    return NetworkCost(parameters, counted["flops"], _state(recipe, parameters) + activations)
+    return NetworkCost(parameters, counted["flops"], _memory(recipe, parameters, activations))
 
 
 def _sizes(program: Jaxpr) -> Iterator[int]:
@@ -195,11 +201,15 @@ def _shipped(
         limits=admission.ShipmentLimits(parameters=parameters, memory=memory, batch=recipe.batch_size),
     )
     # A step is the way forward and twice that for the way back.
-    return NetworkCost(found.parameters, found.flops / 3, _state(recipe, found.parameters) + found.memory)
+    return NetworkCost(found.parameters, found.flops / 3, _memory(recipe, found.parameters, found.memory))
 
 
-def _state(recipe: Recipe, parameters: int) -> int:
-    return COPIES * 4 * parameters * (recipe.settled(recipe.batch_size).members or 1)
+def _memory(recipe: Recipe, parameters: int, activations: int) -> int:
+    """Return what a step of all members takes, of which each has so many parameters and activations [byte]."""
+    members = recipe.settled(recipe.batch_size).members or 1
+    # On a CPU the members take their turns (`inzitu.learn.step.each_member`).
+    at_once = 1 if jax.default_backend() == "cpu" else members
+    return COPIES * 4 * parameters * members + activations * at_once
 
 
 def _scalars(recipe: Recipe, shape: tuple[int, int, int]) -> int:

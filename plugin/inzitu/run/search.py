@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from inzitu.pipelines.parameters import SearchParameters, TrainParameters
 from inzitu.run.networks import recipe_of
 from inzitu.run.train import Lesson
+from inzitu.run.trainings import side_by_side
 from inzitu.run.work import Outcome
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Trials:
     identities: tuple[tuple[str, str], ...]
     checkpoints: Path
     engine: manifest.Engine
+    limits: manifest.Limits
+    beside: int
 
     def folder(self, number: int) -> Path:
         """Return where a trial leaves what it makes, named by all that decides it: no attempt takes another's."""
@@ -51,6 +54,7 @@ class Trials:
         began = perf_counter()
         parameters, inputs = TrainParameters.model_validate(self.chosen[number]), dict(self.inputs)
         lesson = Lesson.of(parameters, inputs)
+        lesson.require_room(parameters, self.limits, inputs.get("network"), beside=self.beside)
         recipe = recipe_of(parameters, inputs.get("network"))
         trained = lesson.learned(recipe, self.engine, checkpoints=folder / "checkpoints")
         lesson.save(trained, folder)
@@ -69,7 +73,13 @@ def search(parameters: SearchParameters, inputs: Mapping[str, Path], work: Work)
     """Train every combination of the grid, and keep the best."""
     chosen = parameters.trials()
     trials = Trials(
-        chosen, tuple(inputs.items()), tuple(work.identities.items()), work.checkpoints, work.manifest.engine
+        chosen=chosen,
+        inputs=tuple(inputs.items()),
+        identities=tuple(work.identities.items()),
+        checkpoints=work.checkpoints,
+        engine=work.manifest.engine,
+        limits=work.manifest.limits,
+        beside=side_by_side(parameters, work.manifest),
     )
     found: list[dict[str, Any]] = []
     for number, result in work.engine.map(trials.trial, range(len(chosen))):

@@ -14,7 +14,7 @@ from inzitu.learn import bundles
 from inzitu.learn import train as learning
 from inzitu.learn.split import Part, split_by_cell
 from inzitu.prov.store import digest
-from inzitu.run.networks import recipe_of
+from inzitu.run.networks import examined, recipe_of
 from inzitu.run.scalars import scalars_of
 from inzitu.run.stamps import TRAINED, StampSet
 from inzitu.run.work import Outcome
@@ -64,6 +64,13 @@ class Lesson:
         part = split_by_cell(ra, dec, seed=parameters.seed, fractions=(1 - sum(held), *held))
         return cls(stamps, index, part, {name: values[index] for name, values in scalars.items()})
 
+    def require_room(
+        self, parameters: TrainParameters, limits: manifest.Limits, network: Path | None, *, beside: int = 1
+    ) -> None:
+        """Refuse a network beyond the limits here, where it is known what it will be trained on."""
+        bands, size = len(self.stamps.description["bands"]), self.stamps.description["size"]
+        examined(parameters, bands=bands, size=size, limits=limits, network=network, beside=beside)
+
     def learned(self, recipe: Recipe, engine: manifest.Engine, **options: Any) -> Trained:
         """Train by a recipe; the options are those of `inzitu.learn.train.train`."""
         # The stamps stay in their file: all of them go in, and those that are none of this lesson have no part.
@@ -106,6 +113,7 @@ class Lesson:
 def train(parameters: TrainParameters, inputs: Mapping[str, Path], work: Work) -> Outcome:
     """Split the training rows by sky cell, train, and write the model's bundle."""
     lesson = Lesson.of(parameters, inputs)
+    lesson.require_room(parameters, work.manifest.limits, inputs.get("network"))
     trained = lesson.learned(
         recipe_of(parameters, inputs.get("network")),
         work.manifest.engine,

@@ -9,14 +9,16 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from inzitu.pipelines.parameters import CutParameters, TrainParameters
+from inzitu.pipelines.parameters import CutParameters, SearchParameters, TrainParameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from inzitu.learn.recipe import Recipe
     from inzitu.manifest import Manifest
     from inzitu.pipelines import Request
+    from inzitu.run.networks import NetworkCost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +32,7 @@ class Network:
     flops
         One member's way forward for one image.
     memory
-        Of a training step of all members [byte]; nothing where none is trained.
+        Of a training step of all members, and of the trainings beside it [byte]; nothing where none is trained.
     members
         Networks in the ensemble.
     looks
@@ -76,14 +78,14 @@ def trainings_of(request: Request, files: Mapping[str, Path], manifest: Manifest
     """
     cut = request.parameters.get("cut")
     own = files.get("network")
-    known: dict[str, Network] = {}
     found: dict[str, list[Training]] = {}
     for step, asked in request.parameters.items():
         if isinstance(asked, TrainParameters) and isinstance(cut, CutParameters):
+            beside, known = side_by_side(asked, manifest), dict[str, Network]()
             found[step] = []
             for training in asked.trainings:
                 if training.weight not in known:
-                    known[training.weight] = _examined(training, own, cut, manifest)
+                    known[training.weight] = _examined(training, own, cut, manifest, beside)
                 found[step].append(Training(training, own, known[training.weight]))
     return found
 
@@ -111,16 +113,33 @@ def network_of(
     if not isinstance(about["network"], str):  # one of the user's own
         return None
     named = TrainParameters.model_validate({"network": about["network"], "members": about["members"]})
-    return replace(_examined(named, None, cut, manifest), memory=0)
+    from inzitu.run.networks import recipe_of, traced
+
+    # Nothing is trained, so no limit of trainings holds.
+    recipe = recipe_of(named, None)
+    return replace(_network(traced(recipe, (cut.size, cut.size, len(manifest.archive.bands))), recipe), memory=0)
 
 
-def _examined(asked: TrainParameters, own: Path | None, cut: CutParameters, manifest: Manifest) -> Network:
-    from inzitu.learn.images import SYMMETRIES
+def side_by_side(asked: TrainParameters, manifest: Manifest) -> int:
+    """Return how many of a step's trainings share the memory of one machine."""
+    if not isinstance(asked, SearchParameters) or manifest.engine.scheduler is not None:
+        return 1
+    return min(manifest.engine.workers, len(asked.trainings))
+
+
+def _examined(asked: TrainParameters, own: Path | None, cut: CutParameters, manifest: Manifest, beside: int) -> Network:
     from inzitu.run.networks import examined, recipe_of
 
     bands = len(manifest.archive.bands)
-    cost = examined(asked, bands=bands, size=cut.size, limits=manifest.limits, network=own)
-    members = recipe_of(asked, own).settled(asked.batch_size).members or 1
+    cost = examined(asked, bands=bands, size=cut.size, limits=manifest.limits, network=own, beside=beside)
+    network = _network(cost, recipe_of(asked, own))
+    return replace(network, memory=beside * network.memory)
+
+
+def _network(cost: NetworkCost, recipe: Recipe) -> Network:
+    from inzitu.learn.images import SYMMETRIES
+
+    members = recipe.settled(recipe.batch_size).members or 1
     return Network(
         parameters=cost.parameters,
         flops=cost.flops,
