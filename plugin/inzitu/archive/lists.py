@@ -116,8 +116,8 @@ def _read(path: Path, name: str, parameters: SelectParameters, *, most: int) -> 
         source_id=_identifiers(table, name),
         ra=ra,
         dec=dec,
-        z=np.full(len(ra), np.nan) if redshift is None else _numbers(table, redshift, name),
-        quality=None if quality is None else _numbers(table, quality, name),
+        z=np.full(len(ra), np.nan) if redshift is None else numbers(table, redshift, name),
+        quality=None if quality is None else numbers(table, quality, name),
         survey=None if survey is None else np.asarray(table[survey].cast(pa.string()).fill_null(""), dtype=str),
         hours=look_like_hours(ra, dec),
     )
@@ -173,7 +173,7 @@ def _asked(table: pa.Table, column: str, name: str) -> str:
     return found
 
 
-def _numbers(table: pa.Table, column: str, name: str) -> np.ndarray:
+def numbers(table: pa.Table, column: str, name: str) -> np.ndarray:
     """Return a column as numbers, NaN where a row has none; a column without any is an error."""
     values = table[column]
     try:
@@ -182,12 +182,12 @@ def _numbers(table: pa.Table, column: str, name: str) -> np.ndarray:
         raise TableFault(f"The column {column} of the {name} list holds {values.type} and no numbers.") from error
     except pa.ArrowInvalid as error:
         # Text among the numbers is the fault of its rows.
-        numbers = np.array([_number(text) for text in values.cast(pa.string()).to_pylist()])
-        if np.isnan(numbers).all() and pc.count(values).as_py():
+        found = np.array([_number(text) for text in values.cast(pa.string()).to_pylist()])
+        if np.isnan(found).all() and pc.count(values).as_py():
             raise TableFault(
                 f"The column {column} of the {name} list holds something that is no number: {error}."
             ) from error
-        return numbers
+        return found
 
 
 def _number(text: str | None) -> float:
