@@ -33,7 +33,9 @@ from inzitu.run.calibrate import calibrate
 from inzitu.run.draw import draw
 from inzitu.run.evaluate import evaluate
 from inzitu.run.predict import predict
+from inzitu.run.scalars import scalars_of
 from inzitu.run.search import search
+from inzitu.run.stamps import StampSet
 from inzitu.run.train import Lesson, train
 from inzitu.run.work import Work
 from run.stampset import NETWORK, write_cutouts, write_stamps, z_of
@@ -142,6 +144,15 @@ def test_a_scalar_that_is_nowhere_or_the_redshift_is_refused(inputs: dict[str, P
     pq.write_table(training.set_column(3, "Z_TRUE", same), inputs["training"])
     with pytest.raises(ParameterFault, match="SCALARS=z_true is the redshift itself"):
         trained(inputs, work, scalars="z_true")
+
+
+def test_text_among_the_numbers_of_a_scalar_is_the_fault_of_its_row(inputs: dict[str, Path], work: Work) -> None:
+    table = pq.read_table(inputs["training"])
+    text = ["n/a" if row == 7 else f"{value:.3f}" for row, value in enumerate(table["EBV"].to_pylist())]
+    pq.write_table(table.set_column(2, "EBV", [text]), inputs["training"])
+    found = scalars_of(("ebv",), StampSet.open(inputs), inputs)["ebv"]
+    np.testing.assert_allclose(found[:7], [float(value) for value in text[:7]])
+    assert np.isnan(found[7])
 
 
 def blank(inputs: dict[str, Path], band: int, rows: slice) -> None:

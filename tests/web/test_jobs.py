@@ -4,6 +4,7 @@ import io
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import httpx
@@ -12,6 +13,8 @@ from pyvo.io.uws import parse_job
 
 from inzitu.jobs.job import Progress, Result
 from inzitu.jobs.phases import Phase
+from inzitu.manifest import Manifest
+from inzitu.web.checks import require_scalars
 from vo.schemas import complaints
 from web.conftest import ASKED, LISTS, Server, until
 
@@ -243,6 +246,28 @@ def test_a_wrong_request_creates_no_job_and_is_told_what_is_wrong(
     assert answer.text.startswith("UsageError: ")
     assert message in answer.text
     assert "jobref" not in server.http.get("/jobs").text
+
+
+def test_a_scalar_that_a_list_lacks_is_told_before_the_job_queues(server: Server) -> None:
+    url = server.create(SCALARS="dec")
+    for scalars, lacking in (
+        ("Dec, ebv", "ebv, which is no column of the training"),
+        ("z", "z, which is no column of"),
+    ):
+        server.http.post(f"{url}/parameters", data={"SCALARS": scalars})
+        refused = server.http.post(f"{url}/phase", data={"PHASE": "RUN"})
+        assert (refused.status_code, f"SCALARS names {lacking}" in refused.text) == (400, True), refused.text
+    assert "targets list (id, ra, dec)" in refused.text
+    assert "no magnitude of the catalogue (it has none)" in refused.text
+    server.http.post(f"{url}/parameters", data={"SCALARS": "DEC"})
+    assert server.http.post(f"{url}/phase", data={"PHASE": "RUN"}).status_code == 303
+
+
+def test_a_scalar_may_be_a_magnitude_of_the_catalogue(manifest_path: Path) -> None:
+    manifest_path.write_text(manifest_path.read_text().replace("parquet}", "parquet, magnitudes: [r]}"))
+    manifest = Manifest.load(manifest_path)
+    lists = {"training": manifest_path}  # of which the scalar is no column, nor is it looked for in it
+    require_scalars(("mag_r",), lists, manifest)
 
 
 def test_a_file_beyond_the_limit_is_refused_and_leaves_nothing(server: Server) -> None:

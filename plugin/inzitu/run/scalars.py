@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from inzitu.archive.catalogues import read_table
+from inzitu.archive.lists import numbers
 from inzitu.errors import ParameterFault, TableFault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    import pyarrow as pa
 
     from inzitu.run.stamps import StampSet
 
@@ -58,9 +60,4 @@ def _column(table: pa.Table, name: str, role: str, stamps: StampSet) -> np.ndarr
             f"SCALARS names {name}, which is no column of the {role} list ({', '.join(table.column_names)}) and no "
             f"magnitude of the catalogue ({', '.join(magnitudes) or 'it has none'})."
         )
-    try:
-        return np.asarray(table[found].cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise TableFault(
-            f"The column {found} of the {role} list holds something that is no number: {error}."
-        ) from error
+    return numbers(table, found, role)

@@ -8,17 +8,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from inzitu import pipelines
+from inzitu.archive.formats import format_of, read_table, unpacked
 from inzitu.archive.lists import read_lists
 from inzitu.archive.spectra import check_download
 from inzitu.errors import GoneFault, NotFoundFault, ParameterFault, TableFault
 from inzitu.pipelines import Kind
 from inzitu.pipelines.download import DownloadParameters
-from inzitu.pipelines.parameters import SelectParameters
+from inzitu.pipelines.parameters import SelectParameters, TrainParameters
 from inzitu.prov.history import UnrecordedError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from inzitu.jobs.job import Job
@@ -55,15 +58,45 @@ def check_job(job: Job, *, manifest: Manifest, recorder: Recorder, published: Pu
             )
     if isinstance(download := request.parameters.get("download"), DownloadParameters):
         check_download(download, manifest)
+    lists = _lists(job, request, manifest)
     if isinstance(select := request.parameters.get("select"), SelectParameters):
-        lists = read_lists(_lists(job, request, manifest), select, most=manifest.limits.rows)
         labelled = {port.role for port in request.pipeline.uploads if port.labelled}
-        for rows in lists:
+        for rows in read_lists(lists, select, most=manifest.limits.rows):
             if rows.name in labelled and not np.isfinite(rows.z).any():
                 raise TableFault(
                     f"The {rows.name} list has no redshift; {request.pipeline.name} compares predictions with it. "
                     "Name the column z."
                 )
+    trained = [asked for asked in request.parameters.values() if isinstance(asked, TrainParameters)]
+    require_scalars([name for asked in trained for each in asked.trainings for name in each.scalars], lists, manifest)
+
+
+def require_scalars(names: Iterable[str], lists: Mapping[str, Path], manifest: Manifest) -> None:
+    """Refuse scalars that are neither a magnitude of the catalogue nor a column of each list.
+
+    Raises
+    ------
+    TableFault
+        There is one.
+    """
+    magnitudes = [f"mag_{name}" for name in manifest.archive.catalogue.magnitudes]
+    wanted = [name for name in dict.fromkeys(names) if name not in magnitudes]
+    for role, path in lists.items() if wanted else ():
+        columns = _columns(path)
+        for name in wanted:
+            if name.lower() not in map(str.lower, columns):
+                raise TableFault(
+                    f"SCALARS names {name}, which is no column of the {role} list ({', '.join(columns)}) and no "
+                    f"magnitude of the catalogue ({', '.join(magnitudes) or 'it has none'})."
+                )
+
+
+def _columns(path: Path) -> list[str]:
+    """Return the names of a list's columns; of a Parquet file, which may be wide, without reading them."""
+    with unpacked(path) as plain:
+        form = format_of(plain)
+        schema = pq.read_schema(plain) if form == "parquet" else read_table(plain, format=form).schema
+        return list(schema.names)
 
 
 def _lists(job: Job, request: pipelines.Request, manifest: Manifest) -> dict[str, Path]:
