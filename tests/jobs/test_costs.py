@@ -12,6 +12,7 @@ from inzitu.jobs.costs import amounts_of, compared, default_seconds, paces
 from inzitu.jobs.job import Job
 from inzitu.jobs.phases import Phase
 from inzitu.jobs.store import JobStore
+from jobs.conftest import Clock
 
 NETWORK = {"parameters": 1, "flops": 1e6, "memory": 1, "members": 1, "looks": 8}
 
@@ -71,8 +72,10 @@ def test_a_job_that_waits_has_no_ratios_and_its_quote_is_a_moment_in_utc(
     assert told["quote"] == "2026-11-21T04:30:00Z"
 
 
-def test_only_the_last_completed_jobs_count(store: JobStore, done: Any) -> None:
-    made = [done(rows=number).id for number in range(3)]
-    assert {job.id for job in store.completed(last=2)} <= set(made)
-    assert len(store.completed(last=2)) == 2
+def test_only_the_last_completed_jobs_count(store: JobStore, done: Any, clock: Clock) -> None:
+    made = []
+    for number in range(3):
+        made.append(done(rows=number).id)
+        clock.move(1)
+    assert [job.id for job in store.completed(last=2)] == [made[2], made[1]]
     assert store.completed("tap", last=2) == ()

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,11 @@ from inzitu.pipelines import Request, check
 from inzitu.pipelines.parameters import CutParameters
 from inzitu.run import examine
 from inzitu.run.cut import cut
-from inzitu.run.estimate import BASE_MEMORY, estimated
+from inzitu.run.estimate import BASE_MEMORY, _usable, estimated
 from inzitu.run.select import select
 from inzitu.run.trainings import network_of, trainings_of
 from inzitu.run.work import Work
+from inzitu.web.examiner import AT_ONCE, WAITING
 from story.stage import Stage
 
 ARCSEC = 1 / 3600
@@ -75,6 +77,14 @@ def test_rows_are_those_of_the_selection_and_bytes_those_of_the_cutouts(
     assert amounts["stamp_bytes"] == 12 * 28 * 28 * 5 * 4
 
 
+def test_the_operators_page_names_the_memory_and_the_number_of_examinations() -> None:
+    page = Path("docs/operate/service.md").read_text(encoding="utf-8")
+    assert f"`engine.memory_mb` and {examine.MEMORY >> 30} GiB for what learns" in page
+    assert (AT_ONCE, WAITING) == (2, 6)
+    assert "two at once" in page
+    assert "Six more\nmay wait" in page
+
+
 def test_redshifts_are_counted_as_sent_and_as_usable(files: dict[str, Path], manifest: Manifest, few: Stage) -> None:
     histogram = estimated(asked(), files, manifest, paces={})["redshifts"]
     z = np.array(few.quasars["z"][:8])
@@ -103,7 +113,15 @@ def test_too_few_training_rows_are_told_before_the_job_runs(files: dict[str, Pat
     assert estimated(asked(), files, manifest, paces={})["refused"].startswith("Only 8 training rows can be used")
 
 
-def test_a_search_cut_short_is_extrapolated_and_says_so(files: dict[str, Path], manifest: Manifest) -> None:
+@pytest.mark.parametrize(("share", "expected"), [(1.0, 3), (0.5, 6), (0.3, 10), (0.1, 12), (0.0, 12)])
+def test_what_matched_in_a_part_of_the_catalogue_is_extrapolated(share: float, expected: int) -> None:
+    rows = pa.table({"status": ["ok"] * 3 + ["unmatched"] * 9 + ["outside"] * 5})
+    assert _usable(SimpleNamespace(share=share), rows) == expected  # type: ignore[arg-type]  # all that it looks at
+
+
+def test_a_search_that_is_not_cut_short_is_whole_and_one_behind_tap_is_none(
+    files: dict[str, Path], manifest: Manifest
+) -> None:
     told = estimated(asked(), files, manifest, paces={}, enough=lambda: True)
     assert told["searched"] == 1  # one partition, which was searched before anybody asked
     remote = manifest.archive.catalogue.model_copy(update={"path": "", "tap": "http://127.0.0.1:9/tap", "table": "t"})
