@@ -38,7 +38,8 @@ def initial(key: jax.Array) -> Any:
 
 
 def forward(parameters: Any, images: jax.Array) -> jax.Array:
-    return images[:, 10:18, 10:18].mean(axis=(1, 2)) @ parameters["matrix"] + parameters["bias"]
+    outputs: jax.Array = images[:, 10:18, 10:18].mean(axis=(1, 2)) @ parameters["matrix"] + parameters["bias"]
+    return outputs
 
 
 def endless(parameters: Any, images: jax.Array) -> jax.Array:
