@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,6 +104,16 @@ def test_no_rows_make_an_empty_file(source: tuple[Stamps, list[Survey]], tmp_pat
     summary = cut_to_file(source[1], nothing, nothing, tmp_path / "cut.npz", size=SIZE, scale=SCALE)
     assert summary.rows == 0
     assert np.load(tmp_path / "cut.npz")["pixels"].shape == (0, SIZE, SIZE, 5)
+
+
+@pytest.mark.parametrize("wrong", [{"size": 0}, {"scale": 0.0}, {"resampling": "cubic"}])
+def test_what_cannot_be_cut_leaves_nothing_in_the_way_of_what_can(
+    source: tuple[Stamps, list[Survey]], tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    read, surveys = source
+    with pytest.raises(ValueError, match="pixel|Resampling"):
+        cut_to_file(surveys, read.ra, read.dec, tmp_path / "cut.npz", **{"size": SIZE, "scale": SCALE} | wrong)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_ending_is_refused(source: tuple[Stamps, list[Survey]], tmp_path: Path) -> None:

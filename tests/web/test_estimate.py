@@ -52,6 +52,34 @@ def test_it_is_examined_once_and_anew_when_its_parameters_change(
     assert len(examined) == 2
 
 
+def test_a_job_whose_list_is_not_there_yet_has_a_page_and_no_quote(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = {
+        "network": None,
+        "refused": None,
+        "pipeline": "download-sdss",
+        "amounts": {},
+        "paces": {},
+        "hints": ["Unknown."],
+    }
+    monkeypatch.setattr(Examiner, "_asked", lambda *_: unknown)
+    url = server.create()
+    assert server.http.get(f"{url}/quote").text == ""
+    page = server.http.get(f"/job/{server.job(url).id}/estimate")
+    assert page.status_code == 200
+    assert "Unknown." in page.text
+    assert server.http.get(f"{url}/estimate.png").status_code == 200
+
+
+@pytest.mark.parametrize("estimate", [{"network": None}, {"network": {"parameters": 5, "flops": 1.0, "looks": 8}}])
+def test_the_page_of_a_job_of_which_only_the_network_was_looked_at_is_there(
+    server: Server, monkeypatch: pytest.MonkeyPatch, estimate: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(Examiner, "_asked", lambda *_: estimate)
+    assert server.http.get(f"/job/{server.job(server.create()).id}/estimate").status_code == 200
+
+
 def test_the_picture_is_one_before_and_after(server: Server) -> None:
     url = server.create()
     before = server.http.get(f"{url}/estimate.png")

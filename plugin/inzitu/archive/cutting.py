@@ -90,6 +90,8 @@ def cut_to_file(
     positions = hashlib.sha256(np.stack([ra, dec]).astype("<f8").tobytes()).hexdigest()
     request = {"surveys": [survey.uri for survey in surveys], "positions": positions, "rows": len(ra)}
     request |= {"size": size, "scale": scale, "resampling": resampling, "angle": angle}
+    # Cutting nothing refuses what cannot be cut, before anything is begun that a right request would trip over.
+    cutouts(surveys, ra[:0], dec[:0], size=size, scale=scale, angle=angle, resampling=resampling, digests=False)
     part = Unfinished.open(out.with_name(out.name + ".part"), request, (len(ra), size, size, len(surveys)))
     undone = part.undone
     most = max(1, min(1024, GROUP_BYTES // (4 * size * size * len(surveys))))

@@ -72,7 +72,7 @@ def estimated(
     trainings = trainings_of(request, files, manifest)
     network = network_of(request, files, manifest, trainings)
     lists, found = _selection(request, files, manifest, enough)
-    told: dict[str, Any] = {"network": None if network is None else network.json()}
+    told: dict[str, Any] = {"network": None if network is None else network.json(), "refused": None}
     amounts: dict[str, float] = {}
     if found is not None:
         told |= _rows(lists, found) | {"refused": _refusal(trainings, lists, found, manifest)}
@@ -83,9 +83,10 @@ def estimated(
             beside = max((side_by_side(asked, manifest) for asked in learning), default=1)
             amounts["memory"] = BASE_MEMORY + beside * COPIES * amounts["stamp_bytes"] + network.memory
     steps = [step.name for step in request.pipeline.steps if not request.parameters[step.name].idle]
-    seconds = {step: paces.get(step, 1.0) * default_seconds(step, amounts) for step in steps}
-    amounts |= {f"seconds_{step}": value for step, value in seconds.items()}
-    amounts["seconds"] = START_SECONDS + sum(seconds.values())
+    if not _makes_lists(request):  # of a list that is not there yet nobody knows what it will cost
+        seconds = {step: paces.get(step, 1.0) * default_seconds(step, amounts) for step in steps}
+        amounts |= {f"seconds_{step}": value for step, value in seconds.items()}
+        amounts["seconds"] = START_SECONDS + sum(seconds.values())
     return told | {
         "pipeline": request.pipeline.name,
         "amounts": {name: round(value, 3) for name, value in amounts.items()},
@@ -218,7 +219,7 @@ def _remarks(request: Request, found: Selection | None, amounts: Mapping[str, fl
         remarks.append("The catalogue is not searched for an estimate; every row in the footprint is taken to match.")
     elif found.share < 1:
         remarks.append(f"{found.share:.0%} of the catalogue was searched; what matches in all of it is extrapolated.")
-    if amounts["seconds"] > manifest.limits.execution_seconds:
+    if amounts.get("seconds", 0.0) > manifest.limits.execution_seconds:
         remarks.append(
             f"The job may take {amounts['seconds']:,.0f} s; this service ends it after "
             f"{manifest.limits.execution_seconds:,} s. Send fewer rows, or ask for fewer EPOCHS or MEMBERS."
