@@ -55,7 +55,7 @@ def test_it_is_examined_once_and_anew_when_its_parameters_change(
 def test_a_job_whose_list_is_not_there_yet_has_a_page_and_no_quote(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unknown = {
+    unknown: dict[str, Any] = {
         "network": None,
         "refused": None,
         "pipeline": "download-sdss",
