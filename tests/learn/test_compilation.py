@@ -64,3 +64,9 @@ def test_a_program_that_another_worker_removes_meanwhile_is_gone(
     monkeypatch.setattr(Path, "stat", late)
     compilation._make_room(tmp_path, 1000)
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_disk_that_is_nearly_full_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    compilation.keep(tmp_path, most=1 << 60)
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ

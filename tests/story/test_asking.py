@@ -45,7 +45,7 @@ def sent(stage: Stage, tmp_path: Path) -> Path:
 def test_the_dry_run_says_what_the_page_says_while_the_worker_is_busy_and_the_job_then_holds_it(
     stage: Stage, sent: Path, running: RunningService, service: Service
 ) -> None:
-    busy = service.submit("train-predict", lists(stage), QUICK | {"EPOCHS": "3000", "SEED": "77"})
+    busy = service.submit("train-predict", lists(stage), QUICK | {"EPOCHS": "3000", "SEED": "77", "SIZE": "26"})
     [(command, table)] = re.findall(r"(?s)```console\n\$ (.*?)\n(.*?)```", PAGE.read_text())
     began = time.monotonic()
     output = said(command, sent, running.url)

@@ -79,7 +79,8 @@ def test_responseformat_goes_before_format() -> None:
     assert response_format(Parameters()) is None
 
 
-@given(st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(2026, 12, 31)))
+# Before 1972 the seconds of UTC had another length.
+@given(st.datetimes(min_value=datetime(1972, 1, 2), max_value=datetime(2026, 12, 31)))
 def test_a_moment_written_is_read_back_by_us_and_by_astropy(at: datetime) -> None:
     at = at.replace(tzinfo=UTC)
     text = written(at)

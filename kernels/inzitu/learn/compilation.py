@@ -6,6 +6,7 @@ Loads no JAX: it may be asked for at a process's start, whether or not something
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Callable
@@ -20,7 +21,8 @@ MOST_BYTES = 1 << 30
 def keep(folder: Path, *, most: int = MOST_BYTES) -> None:
     """Keep this process's compiled programs in a folder, and take those that are there.
 
-    A setting of JAX for the whole process and those it starts: for a worker or a script, not for a library.
+    A setting of JAX for the whole process and those it starts: for a worker or a script, not for a library. A disk that
+    has less room than `most` is left alone: what only saves time must not be what fills it.
 
     Parameters
     ----------
@@ -31,6 +33,8 @@ def keep(folder: Path, *, most: int = MOST_BYTES) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     _make_room(folder, most)
+    if shutil.disk_usage(folder).free < most:
+        return
     settings: dict[str, object] = {
         "jax_compilation_cache_dir": str(folder),
         "jax_persistent_cache_min_compile_time_secs": WORTH_KEEPING,
