@@ -111,7 +111,7 @@ def test_what_cannot_be_cut_leaves_nothing_in_the_way_of_what_can(
     source: tuple[Stamps, list[Survey]], tmp_path: Path, wrong: dict[str, Any]
 ) -> None:
     read, surveys = source
-    with pytest.raises(ValueError, match="pixel|Resampling"):
+    with pytest.raises(ValueError, match=r"pixel|Resampling"):
         cut_to_file(surveys, read.ra, read.dec, tmp_path / "cut.npz", **{"size": SIZE, "scale": SCALE} | wrong)
     assert list(tmp_path.iterdir()) == []
 
