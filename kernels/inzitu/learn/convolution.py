@@ -2,7 +2,8 @@
 
 On an accelerator it is the library's. On a CPU the library is fast forwards but not in its gradients, which inside a
 loop, as in training, take twenty to a hundred times as long as they need: there the gradient of the images is a
-convolution forwards, with the kernel turned over, and that of the kernel a product of matrices. Both forms are in one
+convolution forwards, with the kernel turned over, and that of the kernel a product of matrices; with many channels all
+three go in tiles (`inzitu.learn.toomcook`), on few pixels as products of patches. The forms of both machines are in one
 program: which one runs is decided when the program is compiled for a platform, so a predictor exported once runs on
 either. docs/decisions/010 has the measurements behind the numbers here.
 """

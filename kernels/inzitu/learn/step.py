@@ -182,7 +182,8 @@ class Program:
     ) -> Float[Array, "batch y x band"]:
         """Give the images of some rows, varied."""
         augmentation, softening = self.recipe.augmentation, self.recipe.softening
-        assert augmentation is not None and softening is not None, "settle the recipe first"  # noqa: PT018
+        assert augmentation is not None, "settle the recipe first"
+        assert softening is not None, "settle the recipe first"
         images = dataset.images[rows]
         if self.sight is not None:
             images = augmentation.within(images, self.sight)
