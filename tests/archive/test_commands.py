@@ -246,6 +246,6 @@ def test_a_disk_that_fills_keeps_the_finished_part_and_what_was_there(
         assert (status, "No space left on device" in error) == (1, True)
         assert (tmp_path / "cut.npz").read_bytes() == b"earlier"
     with monkeypatch.context() as patch:
-        patch.setattr("inzitu.archive.cutting.cutouts", full)
+        patch.setattr("inzitu.archive.unfinished.Unfinished.store", full)
         assert inzitu(*words, "cut.npz")[0] == 0  # all rows were there, and are not cut again
     np.testing.assert_array_equal(np.load("cut.npz")["pixels"], zarr.open_group("whole.zarr")["pixels"])
