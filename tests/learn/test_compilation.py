@@ -34,6 +34,38 @@ def test_a_program_that_was_compiled_once_is_taken_from_the_folder(tmp_path: Pat
     assert list((tmp_path / "programs").iterdir())
 
 
+_FIRST_STEP = """
+import pathlib, sys
+import jax, pytest
+from inzitu.learn import compilation
+compilation.keep(pathlib.Path(sys.argv[1]))
+found = []
+jax.monitoring.register_event_listener(lambda event, **_: found.append(event.rpartition("/")[2]))
+from inzitu.learn.recipe import Recipe
+from inzitu.learn.train import train
+from learn.tiny import coloured, offer, thirds
+def stop(report):
+    print(found.count("cache_misses"), found.count("cache_hits"))
+    raise SystemExit
+with pytest.MonkeyPatch.context() as patch:
+    offer(patch)
+    train(*coloured(60), thirds(60), recipe=Recipe(network="tiny", batch_size=16), report=stop)
+"""
+
+
+def test_a_second_start_of_a_training_compiles_nothing_and_looks_up_few_programs(tmp_path: Path) -> None:
+    def started() -> tuple[int, int]:
+        command, environment = [sys.executable, "-c", _FIRST_STEP, str(tmp_path)], os.environ | {"PYTHONPATH": "tests"}
+        done = subprocess.run(command, env=environment, check=True, timeout=120, capture_output=True, text=True)
+        compiled, taken = map(int, done.stdout.split())
+        return compiled, taken
+
+    assert started()[0] > 0
+    compiled, taken = started()
+    assert compiled == 0
+    assert 2 <= taken <= 25  # each is traced, lowered and looked up in some milliseconds
+
+
 def test_the_programs_kept_longest_go_first(tmp_path: Path) -> None:
     keep = "from inzitu.learn import compilation; compilation.keep(pathlib.Path(sys.argv[1]), most=250)"
     program = f"import pathlib, sys; {keep}; sys.exit('jax' in sys.modules)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from typing import Any
@@ -112,6 +113,8 @@ def _some(rows: Int8[np.ndarray, " n"] | np.ndarray) -> str:
     return ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
 
 
+# One program: each sum that stands alone is compiled, or at least looked up, by itself.
+@functools.partial(jax.jit, static_argnums=1)
 def padded(dataset: Dataset, block: int) -> tuple[Dataset, jax.Array]:
     """Give rows as blocks [block number, row in block, ...], the last filled up, and a mask of the real ones."""
     rows = dataset.labels.shape[0]

@@ -137,7 +137,7 @@ def train(
         z_range=(float(labels[rows[Part.TRAIN]].min()), float(labels[rows[Part.TRAIN]].max())),
         rows={part.name.lower(): len(rows[part]) for part in Part},
         split_digest=digest(split),
-        validation_crps=float(jnp.mean(state.best_crps)),
+        validation_crps=float(np.mean(state.best_crps)),
         ood=_usual(images[rows[Part.TRAIN][:: -(-len(rows[Part.TRAIN]) // MOST_REFERENCES)]], normalisation),
         history=tuple(history),
     )
@@ -161,19 +161,19 @@ class _Loop:
         every = max(1, steps // recipe.evaluations)
         step, pace, saved = int(state.step), _Pace(), time.monotonic()
         crps = history[-1]["validation_crps"] if history else float("nan")
-        while step < steps and not bool(jnp.all(state.waited >= recipe.patience)):
+        while step < steps and np.any(np.asarray(state.waited) < recipe.patience):
             count = min(pace.count, every - step % every, steps - step, self.training.ahead(step))
             state = self._dispatch(state, step, count)
             step, loss = step + count, float(state.loss)
             pace.took(count)
             if step % every == 0 or step == steps:
                 state, scored = self.program.validate(state, blocks, mask)
-                crps = float(jnp.mean(scored))
+                crps = float(np.mean(scored))
                 history.append({"step": float(step), "loss": loss, "validation_crps": crps})
             if store and time.monotonic() - saved >= seconds:
                 store.save(step, state, history)
                 saved = time.monotonic()
-            best = float(jnp.mean(state.best_crps))
+            best = float(np.mean(state.best_crps))
             self.report(Report(step, steps, loss, crps, best, pace.seconds_a_step * (steps - step)))
         return state, history
 
