@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import pickle
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -24,6 +27,15 @@ from inzitu.manifest import CatalogueEntry, Manifest
 
 RADIUS = 900.0
 CATALOGUE = 4000
+
+
+WRITERS: dict[str, dict[str, Any]] = {
+    "fits": {"format": "fits"},
+    "csv": {"format": "ascii.csv"},
+    "blanks": {"format": "ascii.fixed_width", "delimiter": None},
+    "ecsv": {"format": "ascii.ecsv"},
+    "votable": {"format": "votable"},
+}
 
 
 def sphere(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -74,7 +86,10 @@ def write(sky: dict[str, np.ndarray], path: Path, form: str) -> CatalogueEntry:
             pq.write_table(pa.table(columns), path, row_group_size=300)
             return CatalogueEntry(path=str(path), ra="l", dec="b", magnitudes=("g",))
         case _:
-            table.write(path, format={"fits": "fits", "csv": "ascii.csv", "votable": "votable"}[form])
+            plain, _, packed = form.partition(".")
+            table["ra"].unit = "deg"
+            table.write(written := path.with_suffix(".plain"), **WRITERS[plain])
+            path.write_bytes(gzip.compress(written.read_bytes(), 1) if packed else written.read_bytes())
     return CatalogueEntry(path=str(path), magnitudes=("g",))
 
 
@@ -86,7 +101,10 @@ def expected(sky: dict[str, np.ndarray], ra: np.ndarray, dec: np.ndarray) -> tup
     return found, row[found]
 
 
-@pytest.mark.parametrize("form", ["parquet", "folder", "galactic", "fits", "csv", "votable"])
+@pytest.mark.parametrize(
+    "form",
+    ["parquet", "folder", "galactic", *WRITERS, "fits.gz", "csv.gz", "blanks.gz", "ecsv.gz", "votable.gz"],
+)
 def test_they_are_those_of_a_tree_over_the_whole_catalogue_whatever_its_form(
     form: str,
     sky: dict[str, np.ndarray],
@@ -95,6 +113,8 @@ def test_they_are_those_of_a_tree_over_the_whole_catalogue_whatever_its_form(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("inzitu.archive.partitions.ROWS", 700)
+    for reader in ("delimited", "fits_records", "votable_rows"):
+        monkeypatch.setattr(f"inzitu.archive.{reader}.BYTES", 30_001)
     entry = write(sky, tmp_path / f"catalogue.{form}", form)
     found = counterparts(entry, *sources, RADIUS, rows=250)
     rows, nearest = expected(sky, *sources)
@@ -155,7 +175,7 @@ def test_a_search_that_is_cut_short_says_how_much_it_saw(
     assert set(found.first) <= set(expected(sky, *sources)[0])
 
 
-@pytest.mark.parametrize("form", ["csv", "fits", "parquet"])
+@pytest.mark.parametrize("form", ["csv", "fits", "parquet", "votable", "csv.gz", "fits.gz"])
 def test_a_search_of_one_partition_is_cut_short_between_its_batches(
     form: str, sky: dict[str, np.ndarray], sources: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:
@@ -188,6 +208,73 @@ def test_memory_follows_the_setting_and_not_the_catalogue(tmp_path: Path) -> Non
     assert peaks[1] < 500_000 * module.ROW_COST + 20e6
 
 
+ROWS_OF = {
+    "csv": (b"objID,ra,dec\n", b"%d,%.15f,%.15f\n", b""),
+    "votable": (
+        b'<VOTABLE version="1.4" xmlns="http://www.ivoa.net/xml/VOTable/v1.3"><RESOURCE><TABLE>'
+        b'<FIELD name="objID" datatype="long"/><FIELD name="ra" datatype="double"/>'
+        b'<FIELD name="dec" datatype="double"/><DATA><TABLEDATA>',
+        b"<TR><TD>%d</TD><TD>%.15f</TD><TD>%.15f</TD></TR>\n",
+        b"</TABLEDATA></DATA></TABLE></RESOURCE></VOTABLE>",
+    ),
+}
+"""Head, row and end of a catalogue in each form."""
+SEARCH = """
+import resource, sys
+import numpy as np
+from inzitu.archive.counterparts import counterparts
+from inzitu.manifest import CatalogueEntry
+peaks = []
+for path in sys.argv[1:]:
+    found = counterparts(CatalogueEntry(path=path), np.array([10.0]), np.array([20.0]), 1.0, rows=10_000)
+    assert found.columns["objID"].to_pylist() == ["1000000000000000003"], found
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(peaks[-1] - peaks[0])
+"""
+
+
+@pytest.mark.parametrize("form", ROWS_OF)
+def test_a_compressed_catalogue_longer_than_the_memory_is_searched_in_it(form: str, tmp_path: Path) -> None:
+    head, row, end = ROWS_OF[form]
+    rng = np.random.default_rng(0)
+    far = b"".join(row % (10**18 + 9, ra, dec) for ra, dec in zip(*sphere(rng, 20_000), strict=True))
+    near, paths = row % (10**18 + 3, 10.0, 20.0), []
+    for times in (5, 25):  # the shorter is longer than a block of text, for the libraries' own memory
+        paths.append(tmp_path / f"{times}.gz")
+        with gzip.open(paths[-1], "wb", compresslevel=1) as file:
+            for part in (head, *[far] * times, near, end):
+                file.write(part)
+    assert 25 * len(far) > 20e6
+    child = subprocess.run([sys.executable, "-c", SEARCH, *map(str, paths)], capture_output=True, text=True, check=True)
+    assert int(child.stdout) * 1024 < 12e6
+
+
+def test_what_stands_late_in_a_text_is_no_more_than_the_fault_of_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inzitu.archive.delimited.BYTES", 200)
+    rows = [f"{number},{number / 10},1.0,20.5" for number in range(100)]
+    rows[80:83] = ["SDSS J1,8.0,1.0,20.5", "81,no idea,1.0,20.5", "82,8.2,1.0,faint"]
+    path = tmp_path / "catalogue.csv"
+    path.write_text("\n".join(["objID,ra,dec,g", *rows]))
+    entry = CatalogueEntry(path=str(path), magnitudes=("g",))
+    found = counterparts(entry, np.array([0.7, 8.0, 8.1, 8.2]), np.ones(4), 1.0, rows=1000)
+    assert found.first.tolist() == [0, 1, 3]
+    assert found.columns.to_pydict() == {"objID": ["7", "SDSS J1", "82"], "g": [20.5, 20.5, None]}
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.999])
+@pytest.mark.parametrize("form", ["fits.gz", "csv.gz", "votable.gz"])
+def test_a_compressed_catalogue_that_is_cut_off_is_the_archives_fault(
+    form: str, kept: float, sky: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    entry = write(sky, tmp_path / "catalogue", form)
+    content = (tmp_path / "catalogue").read_bytes()
+    (tmp_path / "catalogue").write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(ArchiveFault, match=r"catalogue cannot be unpacked: .*; send it again"):
+        counterparts(entry, np.array([1.0]), np.array([2.0]), 1.0, rows=1000)
+
+
 def test_nothing_near_is_an_empty_answer_with_its_columns(sky: dict[str, np.ndarray], tmp_path: Path) -> None:
     entry = write(sky, tmp_path / "catalogue", "parquet")
     found: Counterparts = counterparts(entry, np.array([1.0]), np.array([2.0]), 0.001, rows=1000)
@@ -212,7 +299,7 @@ def test_a_column_that_the_manifest_names_in_vain_is_named(sky: dict[str, np.nda
         counterparts(entry, np.array([1.0]), np.array([2.0]), 1.0, rows=10)
 
 
-@pytest.mark.parametrize("form", ["parquet", "folder", "fits", "csv", "votable"])
+@pytest.mark.parametrize("form", ["parquet", "folder", "fits", "csv", "votable", "fits.gz", "csv.gz"])
 def test_the_operators_check_counts_the_rows_and_names_a_column_that_is_not_there(
     form: str, sky: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from inzitu.archive.angles import DECIMAL
 from inzitu.archive.catalogues import positions
 from inzitu.archive.nearby import fetch_nearby
 from inzitu.archive.partitions import Partition, Range, column_names, partitions
@@ -205,15 +207,15 @@ class _Search:
         part, ra, dec = item
         separation, row = np.full(len(ra), np.inf), np.full(len(ra), -1)
         start, share = 0, 1.0
-        for table in part.batches([self.entry.ra, self.entry.dec], rows=self.rows):
-            if start and self.enough() and (total := part.about_rows()) is not None:
-                share = start / max(total, start + 1)
-                break
+        for table, read in part.batches([self.entry.ra, self.entry.dec], rows=self.rows):
             pairs = crossmatch(ra, dec, *positions(table, ra=self.entry.ra, dec=self.entry.dec), self.radius)
             nearer = pairs.separation < separation[pairs.first]
             first = pairs.first[nearer]
             separation[first], row[first] = pairs.separation[nearer], start + pairs.second[nearer]
             start += table.num_rows
+            if read < 1 and self.enough():
+                share = read
+                break
         found = np.flatnonzero(row >= 0)
         return (found, separation[found], self._columns(part, row[found])), share
 
@@ -223,7 +225,7 @@ class _Search:
             return None
         wanted, where = np.unique(rows, return_inverse=True)
         taken, start = [], 0
-        for table in part.batches(self.carried, rows=self.rows):
+        for table, _ in part.batches(self.carried, rows=self.rows, text=[self.entry.id]):
             low, high = np.searchsorted(wanted, (start, start + table.num_rows))
             taken.append(_plain(table.take(pa.array(wanted[low:high] - start))))
             start += table.num_rows
@@ -236,8 +238,15 @@ def _plain(table: pa.Table) -> pa.Table:
     """Return the identifiers as text and the magnitudes as numbers, whatever the file holds."""
     identifier, *magnitudes = table.columns
     return pa.table(
-        [identifier.cast(pa.string()), *(column.cast(pa.float64()) for column in magnitudes)], names=table.column_names
+        [identifier.cast(pa.string()), *(_numbers(column) for column in magnitudes)], names=table.column_names
     )
+
+
+def _numbers(column: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
+    """Return a column as numbers; text among them is the fault of its rows, and none."""
+    if pa.types.is_string(column.type):
+        column = pc.if_else(pc.match_substring_regex(column, DECIMAL), column, None)
+    return column.cast(pa.float64())
 
 
 class _Nearest:

@@ -12,7 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from inzitu.archive.packed import content, is_packed
 from inzitu.errors import TableFault
+
+BYTES = 16 << 20
+"""How much of the records is read at a time [byte]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class FitsLayout:
-    """Where the records of a binary table are, and what they hold.
+    """Where the records of a binary table are in the content of its file, and what they hold.
 
     Attributes
     ----------
@@ -47,6 +51,26 @@ class FitsLayout:
     rows: int
     scalings: dict[str, Scaling]
     schema: pa.Schema
+
+    def batches(
+        self, path: Path, names: list[str], *, first: int = 0, rows: int | None = None, most: int
+    ) -> Iterator[tuple[pa.Table, float]]:
+        """Yield some columns of some rows of the file, at most so many at a time, and how much of them has been read.
+
+        Raises
+        ------
+        ValueError
+            The file ends before they do.
+        """
+        rows, size = self.rows - first if rows is None else rows, self.record.itemsize
+        step = max(1, min(most, BYTES // size))
+        with content(path) as (file, _):
+            file.seek(self.start + first * size)
+            for start in range(0, rows, step):
+                count = min(step, rows - start)
+                if len(records := file.read(count * size)) < count * size:
+                    raise ValueError("it ends among its rows")
+                yield self.columns(np.frombuffer(records, self.record), names), (start + count) / rows
 
     def columns(self, records: np.ndarray, names: list[str]) -> pa.Table:
         """Return some columns of some records, in the units of the table."""
@@ -114,13 +138,23 @@ def open_fits_table(path: Path) -> Iterator[Any]:
         with fits.open(path, memmap=True) as hdus:
             hdu = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)), None)
             if hdu is None:
+                _read_through(path)  # a stream that is cut off has no table for astropy
                 raise TableFault(f"{path.name} is a FITS file without a table; give one with a table extension.")
             end = hdu.fileinfo()["datLoc"] + hdu.header["NAXIS1"] * hdu.header["NAXIS2"] + hdu.header["PCOUNT"]
-            if end > (size := path.stat().st_size):
+            # How long a compressed file is shows when it is read.
+            if end > (size := path.stat().st_size) and not is_packed(path):
                 raise TableFault(
                     f"{path.name} is truncated: its table ends at byte {end}, it at {size}; send it again."
                 )
             yield hdu
+
+
+def _read_through(path: Path) -> None:
+    """Raise if a compressed file is damaged."""
+    if is_packed(path):
+        with content(path) as (file, _):
+            while file.read(BYTES):
+                pass
 
 
 def _said(column: Any, header: Any, number: int) -> dict[str, str]:

@@ -7,10 +7,7 @@ See `votables`, `delimited` and `astropy_tables` for the single formats.
 from __future__ import annotations
 
 import codecs
-import gzip
 import re
-import tempfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,13 +18,9 @@ import pyarrow.parquet
 
 from inzitu.archive.astropy_tables import read_fits
 from inzitu.archive.delimited import read_csv
+from inzitu.archive.packed import content, unpacked
 from inzitu.archive.votables import read_votable
 from inzitu.errors import TableFault
-
-MOST_TIMES = 100
-"""How many times its size a file may have when it is unpacked; text of numbers has three to ten."""
-PIECE = 1 << 20
-"""Bytes unpacked at a time."""
 
 
 def read_table(path: str | Path, *, format: str | None = None) -> pa.Table:
@@ -57,40 +50,6 @@ def read_table(path: str | Path, *, format: str | None = None) -> pa.Table:
 
 
 @contextmanager
-def unpacked(path: Path) -> Iterator[Path]:
-    """Give a file as it is; one that is compressed with gzip unpacked, under its name, in a temporary folder.
-
-    Raises
-    ------
-    TableFault
-        Its gzip stream is damaged, or grows out of all proportion.
-    """
-    if path.is_dir() or not _is_gzip(path):
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="inzitu-") as folder:
-        plain = Path(folder) / (path.name.removesuffix(".gz") or path.name)
-        most = MOST_TIMES * path.stat().st_size
-        try:
-            with gzip.open(path) as packed, plain.open("wb") as file:
-                while piece := packed.read(PIECE):
-                    if file.tell() + len(piece) > most:
-                        raise TableFault(
-                            f"{path.name} unpacks to more than {MOST_TIMES} times its size, which no table does; "
-                            "if it is one, unpack it first."
-                        )
-                    file.write(piece)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise TableFault(f"{path.name} cannot be unpacked: {error}; send it again.") from error
-        yield plain
-
-
-def _is_gzip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
-
-
-@contextmanager
 def as_table_fault(path: Path, form: str) -> Iterator[None]:
     """Turn what a parser raises into a fault that names the file."""
     try:
@@ -104,16 +63,16 @@ def as_table_fault(path: Path, form: str) -> Iterator[None]:
 
 
 def format_of(path: Path) -> str:
-    """Tell the format of a file from its first bytes.
+    """Tell the format of a file from the first bytes of its content.
 
     Raises
     ------
     TableFault
-        It is empty or of no format that is read here.
+        It is empty, damaged, or of no format that is read here.
     """
     if path.is_dir():
         return "parquet"
-    with path.open("rb") as file:
+    with content(path) as (file, _):
         start = file.read(4096)
     text = start.removeprefix(codecs.BOM_UTF8).lstrip()
     if not text:
@@ -128,8 +87,6 @@ def format_of(path: Path) -> str:
         raise TableFault(
             f"{path.name} is XML or HTML, but no VOTable; it begins with {text[:40].decode(errors='replace')!r}."
         )
-    if start.startswith(b"\x1f\x8b"):
-        raise TableFault(f"{path.name} is compressed with gzip; unpack it first.")
     if b"\0" in start:
         raise TableFault(f"{path.name} is of no format that is read here; give VOTable, CSV, FITS or Parquet.")
     return "csv"

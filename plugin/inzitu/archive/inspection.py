@@ -83,7 +83,7 @@ def _rows(part: Partition, entry: CatalogueEntry) -> int:
     """Return the rows of a partition; only a file that does not state them is read for it, in batches."""
     if part.rows is not None:
         return part.rows
-    return sum(table.num_rows for table in part.batches([entry.ra, entry.dec], rows=ROWS))
+    return sum(table.num_rows for table, _ in part.batches([entry.ra, entry.dec], rows=ROWS))
 
 
 def remote_catalogue(entry: CatalogueEntry) -> str:

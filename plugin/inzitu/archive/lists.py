@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from inzitu.archive.catalogues import look_like_hours, position_columns, positions, read_table
 from inzitu.archive.fits_records import fits_layout
-from inzitu.archive.formats import as_table_fault, format_of, unpacked
+from inzitu.archive.formats import as_table_fault, format_of
+from inzitu.archive.packed import unpacked
 from inzitu.errors import LimitFault, TableFault
 
 if TYPE_CHECKING:

@@ -1,30 +1,29 @@
-"""A table in files as partitions: rows that are read together, by whichever worker is free.
+"""A table in files as partitions: rows that are read together, by whichever worker is free, some at a time.
 
-A Parquet table (file, partitioned folder, HATS) is divided by its row groups, a binary FITS table by rows; CSV is one
-partition, read in batches. Other forms are read whole: turn a large VOTable into Parquet.
+A Parquet table (file, partitioned folder, HATS) is divided by its row groups, a binary FITS table by rows; text, a
+VOTable and what is compressed with gzip are one partition. All are read in batches, in bounded memory, but for FITS
+tables in ASCII, VOTables with FITS inside and Parquet within gzip, which are read whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
-from inzitu.archive.delimited import csv_conversion, csv_reading, layout_of
+from inzitu.archive.delimited import csv_batches, text_layout
 from inzitu.archive.fits_records import fits_layout
 from inzitu.archive.formats import as_table_fault, format_of, parquet_files, read_table
+from inzitu.archive.packed import is_packed
+from inzitu.archive.votable_rows import votable_batches, votable_layout
 
 ROWS = 1 << 20
 """Rows that a partition should have; a row group may have more."""
 BUFFER = 1 << 20
 """How much of a Parquet column is read at a time [byte]."""
-BYTES = 16 << 20
-"""Size of a block of text [byte]."""
 
 type Range = tuple[float, float]
 """Least and greatest value of a column."""
@@ -38,26 +37,38 @@ class Partition:
     ----------
     path, form
         The file, and its format.
+    size
+        What its file, or its share of it, takes on disk [byte].
     start, rows
         First row in the file and number of rows; None where only reading tells.
     groups
-        Row groups of a Parquet file.
-    size
-        What its file, or its share of it, takes on disk [byte].
+        Row groups of a Parquet file; None for all.
     ranges
         What the file says of the values of its columns of floating-point numbers, by name.
     """
 
     path: Path
     form: str
+    size: int
     start: int = 0
     rows: int | None = None
-    groups: tuple[int, ...] = ()
-    size: int
-    ranges: dict[str, Range]
+    groups: tuple[int, ...] | None = None
+    ranges: Mapping[str, Range] = field(default_factory=dict)
 
-    def batches(self, names: Sequence[str], *, rows: int) -> Iterator[pa.Table]:
-        """Yield some columns, so many rows at a time or fewer.
+    @classmethod
+    def whole(cls, path: Path) -> Partition:
+        """Return a file as one partition.
+
+        Raises
+        ------
+        TableFault
+            It is of no format that is read here.
+        """
+        return cls(path=path, form=format_of(path), size=path.stat().st_size)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names of the columns and what the file says of them, its rows unread where the format allows.
 
         Raises
         ------
@@ -65,47 +76,67 @@ class Partition:
             The file cannot be read.
         """
         with as_table_fault(self.path, self.form):
-            for table in self._tables(list(names), rows):
+            match self.form:
+                case "parquet" if not is_packed(self.path):
+                    return pq.read_schema(self.path)
+                case "fits" if (records := fits_layout(self.path)) is not None:
+                    return records.schema
+                case "csv":
+                    return text_layout(self.path).schema
+                case "votable" if (rows := votable_layout(self.path)) is not None:
+                    return rows.schema
+                case _:
+                    return read_table(self.path).schema
+
+    def batches(
+        self, names: Sequence[str], *, rows: int = ROWS, text: Collection[str] = ()
+    ) -> Iterator[tuple[pa.Table, float]]:
+        """Yield some columns, at most so many rows at a time, and how much of the partition has been read.
+
+        Parameters
+        ----------
+        names
+            The columns.
+        rows
+            Most rows at a time.
+        text
+            Those columns that are text, where the format does not say: numbers of a text table lose digits otherwise.
+
+        Raises
+        ------
+        TableFault
+            The file cannot be read.
+        """
+        with as_table_fault(self.path, self.form):
+            before = 0.0
+            for table, read in self._tables(list(names), rows, text):
                 for first in range(0, table.num_rows, rows):
-                    yield table.slice(first, rows)
+                    some = table.slice(first, rows)
+                    yield some, before + (read - before) * (first + some.num_rows) / table.num_rows
+                before = read
 
-    def about_rows(self) -> int | None:
-        """Return how many rows there are, of a text by the length of its first lines; None if it is read whole."""
-        if self.rows is not None or self.form != "csv" or not layout_of(self.path).streams:
-            return self.rows
-        with self.path.open("rb") as file:
-            start = file.read(BUFFER)
-        return round(self.size * start.count(b"\n") / max(1, len(start)))
-
-    def _tables(self, names: list[str], rows: int) -> Iterator[pa.Table]:
+    def _tables(self, names: list[str], rows: int, text: Collection[str]) -> Iterator[tuple[pa.Table, float]]:
         match self.form:
-            case "parquet":
-                # Without these two, Arrow keeps what it has read of every row group until the last is done.
-                with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=BUFFER) as file:
-                    for batch in file.iter_batches(rows, row_groups=list(self.groups), columns=names):
-                        # A partition's file gives its columns in its own order.
-                        yield pa.Table.from_batches([batch]).select(names)
-            case "fits":
-                yield from self._records(names, rows)
-            case "csv" if (layout := layout_of(self.path)).streams:
-                options = pyarrow.csv.ParseOptions(delimiter=layout.delimiter)
-                conversion = csv_conversion(include_columns=names)
-                reading = csv_reading(layout, block_size=BYTES)
-                with pyarrow.csv.open_csv(self.path, reading, options, conversion) as reader:
-                    yield from (pa.Table.from_batches([batch]) for batch in reader)
+            case "parquet" if not is_packed(self.path):
+                yield from self._row_groups(names, rows)
+            case "fits" if (records := fits_layout(self.path)) is not None:
+                yield from records.batches(self.path, names, first=self.start, rows=self.rows, most=rows)
+            case "csv":
+                yield from csv_batches(self.path, text_layout(self.path), names, text=text)
+            case "votable" if (layout := votable_layout(self.path)) is not None:
+                yield from votable_batches(self.path, layout, names)
             case _:
-                yield read_table(self.path, format=self.form).select(names)
+                yield read_table(self.path).select(names), 1.0
 
-    def _records(self, names: list[str], rows: int) -> Iterator[pa.Table]:
-        layout = fits_layout(self.path)
-        if layout is None:
-            yield read_table(self.path, format="fits").select(names)
-            return
-        size = layout.record.itemsize
-        for first in range(self.start, self.start + (self.rows or 0), rows):
-            count = min(rows, self.start + (self.rows or 0) - first)
-            records = np.fromfile(self.path, layout.record, count, offset=layout.start + first * size)
-            yield layout.columns(records, names)
+    def _row_groups(self, names: list[str], rows: int) -> Iterator[tuple[pa.Table, float]]:
+        # Without these two, Arrow keeps what it has read of every row group until the last is done.
+        with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=BUFFER) as file:
+            groups = range(file.num_row_groups) if self.groups is None else self.groups
+            total, done = sum(file.metadata.row_group(group).num_rows for group in groups), 0
+            for batch in file.iter_batches(rows, row_groups=list(groups), columns=names):
+                done += batch.num_rows
+                # A partition's file gives its columns in its own order.
+                yield pa.Table.from_batches([batch]).select(names), done / total
 
 
 def partitions(path: Path) -> list[Partition]:
@@ -116,42 +147,32 @@ def partitions(path: Path) -> list[Partition]:
     TableFault
         It cannot be read.
     """
-    form = format_of(path)
-    with as_table_fault(path, form):
-        match form:
-            case "parquet":
-                return [part for file in parquet_files(path) for part in _row_groups(file)]
-            case "fits" if (layout := fits_layout(path)) is not None:
-                return [
-                    Partition(
-                        path=path, form=form, start=start, rows=rows, size=rows * layout.record.itemsize, ranges={}
-                    )
-                    for start in range(0, layout.rows, ROWS)
-                    for rows in (min(ROWS, layout.rows - start),)
-                ]
-            case _:
-                return [Partition(path=path, form=form, size=path.stat().st_size, ranges={})]
+    if path.is_dir():
+        with as_table_fault(path, "parquet"):
+            return [part for file in parquet_files(path) for part in _row_groups(file)]
+    whole = Partition.whole(path)
+    with as_table_fault(path, whole.form):
+        if whole.form == "parquet" and not is_packed(path):
+            return list(_row_groups(path))
+        if whole.form == "fits" and (layout := fits_layout(path)) is not None:
+            if is_packed(path):  # whoever reads the last of its rows unpacks the first
+                return [replace(whole, rows=layout.rows)]
+            width = layout.record.itemsize
+            counts = {start: min(ROWS, layout.rows - start) for start in range(0, layout.rows, ROWS)}
+            return [replace(whole, start=start, rows=rows, size=rows * width) for start, rows in counts.items()]
+        return [whole]
 
 
 def column_names(path: Path) -> list[str]:
-    """Return the names of a table's columns, its rows unread where the format allows.
+    """Return the names of a table's columns.
 
     Raises
     ------
     TableFault
         It cannot be read.
     """
-    form = format_of(path)
-    with as_table_fault(path, form):
-        match form:
-            case "parquet":
-                return list(pq.read_schema(parquet_files(path)[0]).names)
-            case "fits" if (layout := fits_layout(path)) is not None:
-                return list(layout.schema.names)
-            case "csv":
-                return list(layout_of(path).names)
-            case _:
-                return list(read_table(path, format=form).column_names)
+    first = parquet_files(path)[0] if path.is_dir() else path
+    return list(Partition.whole(first).schema.names)
 
 
 def _row_groups(path: Path) -> Iterator[Partition]:

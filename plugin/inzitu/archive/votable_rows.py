@@ -20,13 +20,14 @@ from xml.parsers import expat
 import numpy as np
 import pyarrow as pa
 
-from inzitu.archive.votables import refuse_what_reaches_out
+from inzitu.archive.packed import content
+from inzitu.archive.votables import refuse_entities, remote_data
 
-BYTES = 16 << 20
+BYTES = 4 << 20
 """What is read at a time [byte]."""
 TAG = re.compile(rb"""<(?:"[^"]*"|'[^']*'|[^>"'])*>""")
-CELL = re.compile(rb"<(?:\w+:)?TD\b[^>]*?(?:/>|>([^<]*)</(?:\w+:)?TD\s*>)")
 ROW_END = re.compile(rb"</(?:\w+:)?TR\s*>")
+CELL_END = re.compile(rb"<(?:\w+:)?TD\b[^>]*?/>|</(?:\w+:)?TD\s*>")
 TYPES = {
     "boolean": "u1",
     "unsignedByte": "u1",
@@ -73,12 +74,12 @@ def votable_layout(path: Path) -> VotableLayout | None:
     """
     from astropy.io.votable import parse
 
-    refuse_what_reaches_out(path)
+    refuse_entities(path)
     found = _find_rows(path)
     if found is None:
         return None
     form, data, start, closing = found
-    with path.open("rb") as file:
+    with content(path) as (file, _):
         head = file.read(data) + closing
     table = next(iter(parse(io.BytesIO(head), verify="ignore").iter_tables()))
     if any(field.datatype == "bit" for field in table.fields):
@@ -120,7 +121,7 @@ def _find_rows(path: Path) -> tuple[str, int, int, bytes] | None:
     parser = expat.ParserCreate()
     parser.StartElementHandler = begin
     parser.EndElementHandler = lambda _tag: stack.pop()
-    with path.open("rb") as file:
+    with content(path) as (file, _):
         with suppress(_RowsReached):
             parser.ParseFile(file)
         if found is None:
@@ -128,6 +129,8 @@ def _find_rows(path: Path) -> tuple[str, int, int, bytes] | None:
         form, at, attributes = found
         file.seek(at)
         tag = TAG.match(file.read(4096))
+    if "href" in attributes:
+        raise remote_data(path)
     inner = stack[-1].rpartition(":")[2]
     if form == "FITS" or tag is None or tag[0].endswith(b"/>"):
         return None
@@ -151,29 +154,38 @@ def _said(field: Any) -> dict[str, str]:
 
 
 def _text_rows(path: Path, layout: VotableLayout, wanted: list[int]) -> Iterator[tuple[list[pa.Array[Any]], float]]:
+    fields = len(layout.fields)
     for text, fraction in _blocks(path, layout.start):
-        end = max((match.end() for match in ROW_END.finditer(text)), default=0)
-        rows = len(ROW_END.findall(text))
-        cells = CELL.findall(text[:end])
-        if b"<!" in text or len(cells) != rows * len(layout.fields):
-            raise ValueError(f"a row has not the {len(layout.fields)} cells that the fields call for")
-        yield [_cells(cells[k :: len(layout.fields)], layout.fields[k]) for k in wanted], fraction
+        text = _plain(text)
+        *cells, _ = text.split(b"</TD>")
+        if b"<!" in text or len(cells) != fields * text.count(b"</TR>"):
+            raise ValueError(f"a row has not the {fields} cells that the fields call for")
+        yield [_cells(cells[k::fields], layout.fields[k]) for k in wanted], fraction
+
+
+def _plain(text: bytes) -> bytes:
+    """Return rows whose cells all end in </TD>, whatever prefixes and blanks their tags have; most are so already."""
+    if b"/>" in text or text.count(b"</") != text.count(b"</TD>") + text.count(b"</TR>"):
+        text = CELL_END.sub(lambda tag: b"<TD></TD>" if tag[0].endswith(b"/>") else b"</TD>", text)
+        text = ROW_END.sub(b"</TR>", text)
+    return text
 
 
 def _cells(cells: list[bytes], field: Field) -> pa.Array[Any]:
+    cells = [cell[cell.rindex(b"<") :].partition(b">")[2] for cell in cells]  # after its own tag, the last
     if field.kind.kind in "iuf":
         try:
-            values = np.array(cells, dtype="S").astype(np.float64)
+            # A long integer, as many an identifier is one, has more digits than a float64.
+            values = np.array(cells, dtype="S").astype(np.float64 if field.kind.kind == "f" else np.int64)
             return pa.array(values, mask=None if field.null is None else values == field.null)
-        except ValueError:
+        except (ValueError, OverflowError):
             pass  # An empty cell among them: read each as text.
     return pa.array([html.unescape(cell.decode("utf-8", "replace")).strip() or None for cell in cells], pa.string())
 
 
 def _blocks(path: Path, start: int) -> Iterator[tuple[bytes, float]]:
     """Yield the text of whole rows, block by block, up to the end of the rows."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    with content(path) as (file, fraction):
         file.seek(start)
         rest = b""
         while block := file.read(BYTES):
@@ -181,10 +193,14 @@ def _blocks(path: Path, start: int) -> Iterator[tuple[bytes, float]]:
             if over := re.search(rb"</(?:\w+:)?TABLEDATA", text):
                 yield text[: over.start()], 1.0
                 return
-            end = max((match.end() for match in ROW_END.finditer(text)), default=0)
-            yield text[:end], file.tell() / size
+            end = text.rfind(b"</TR>") + 5 if b"</TR>" in text else _last_end(text)
+            yield text[:end], fraction()
             rest = text[end:]
     raise ValueError("it ends among its rows")
+
+
+def _last_end(text: bytes) -> int:
+    return max((match.end() for match in ROW_END.finditer(text)), default=0)
 
 
 def _binary_rows(path: Path, layout: VotableLayout, wanted: list[int]) -> Iterator[tuple[list[pa.Array[Any]], float]]:
@@ -236,15 +252,14 @@ def _values(cells: list[bytes], lost: list[bool], field: Field) -> pa.Array[Any]
 
 def _decoded(path: Path, start: int) -> Iterator[tuple[bytes, float]]:
     """Yield what the base64 text stands for, block by block."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    with content(path) as (file, fraction):
         file.seek(start)
         rest = b""
         while block := file.read(BYTES):
             text, end, _ = block.partition(b"<")
             text = rest + b"".join(text.split())
             whole = len(text) if end else len(text) // 4 * 4
-            yield base64.b64decode(text[:whole]), 1.0 if end else file.tell() / size
+            yield base64.b64decode(text[:whole]), 1.0 if end else fraction()
             if end:
                 return
             rest = text[whole:]

@@ -14,6 +14,7 @@ from xml.parsers import expat
 import pyarrow as pa
 
 from inzitu.archive.astropy_tables import arrow_of
+from inzitu.archive.packed import content
 from inzitu.errors import TableFault
 
 REMOTE_DATA = re.compile(rb"<(?:\w+:)?STREAM\b[^>]*\shref\s*=")
@@ -41,22 +42,34 @@ def read_votable(path: Path) -> pa.Table:
 def refuse_what_reaches_out(path: Path) -> None:
     """Raise unless an XML file is free of entities and of data elsewhere.
 
-    Only the prolog is parsed: declarations can stand nowhere else.
-
     Raises
     ------
     TableFault
         It declares entities, keeps its data elsewhere, is in an encoding that hides markup, or is no XML.
     """
+    refuse_entities(path)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as markup:
+        if REMOTE_DATA.search(markup):
+            raise remote_data(path)
+
+
+def refuse_entities(path: Path) -> None:
+    """Raise unless an XML file is free of entities; its prolog is parsed, declarations can stand nowhere else.
+
+    Raises
+    ------
+    TableFault
+        It declares entities, is in an encoding that hides markup, or is no XML.
+    """
     try:
         _parse_prolog(path)
     except expat.ExpatError as error:
         raise TableFault(f"{path.name} is no well-formed XML: {error}.") from error
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if REMOTE_DATA.search(content):
-            raise TableFault(
-                f"{path.name} keeps its data at another address (STREAM href); send the data in the table."
-            )
+
+
+def remote_data(path: Path) -> TableFault:
+    """Return what to raise for a table that keeps its data elsewhere."""
+    return TableFault(f"{path.name} keeps its data at another address (STREAM href); send the data in the table.")
 
 
 class _RootReached(Exception):
@@ -79,7 +92,7 @@ def _parse_prolog(path: Path) -> None:
     parser.UnparsedEntityDeclHandler = refuse_entity
     parser.XmlDeclHandler = check_encoding
     parser.StartElementHandler = reach_root
-    with path.open("rb") as file:
+    with content(path) as (file, _):
         if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
             raise TableFault(f"{path.name} is encoded in UTF-16; send it in UTF-8.")
         file.seek(0)

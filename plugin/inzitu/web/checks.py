@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from inzitu import pipelines
-from inzitu.archive.formats import format_of, read_table, unpacked
+from inzitu.archive.formats import format_of, read_table
 from inzitu.archive.lists import read_lists
+from inzitu.archive.packed import unpacked
 from inzitu.archive.spectra import check_download
 from inzitu.errors import GoneFault, NotFoundFault, ParameterFault, TableFault
 from inzitu.pipelines import Kind
