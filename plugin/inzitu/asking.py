@@ -1,16 +1,20 @@
-"""What the commands of a user print and read: a pipeline's files and parameters, and a job's estimate."""
+"""What the commands of a user print and read: a pipeline's files and parameters, jobs, and a job's estimate."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from inzitu.errors import NotFoundFault, ParameterFault
+from inzitu.jobs.costs import duration, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+    from inzitu.client import JobState
 
 
 def sorted_out(pairs: Iterable[str], offer: Mapping[str, Any]) -> tuple[dict[str, Path], dict[str, str]]:
@@ -26,7 +30,7 @@ def sorted_out(pairs: Iterable[str], offer: Mapping[str, Any]) -> tuple[dict[str
     Raises
     ------
     ParameterFault
-        A pair is none, or a file is not there.
+        A pair is none, a file is not there, or the pipeline needs one more.
     """
     roles = {upload["role"] for upload in offer.get("uploads", ())}
     names = {parameter["name"] for parameter in offer.get("parameters", ())}
@@ -41,6 +45,15 @@ def sorted_out(pairs: Iterable[str], offer: Mapping[str, Any]) -> tuple[dict[str
             uploads[key] = _file(key, value)
         else:
             given[key] = value
+    needed = {
+        upload["role"]: f"FILE, a {upload['kind']}" for upload in offer.get("uploads", ()) if not upload["optional"]
+    }
+    needed |= {name: f"ID, that of a {name.lower()}" for name in offer.get("ids", ())}
+    for key, what in needed.items():
+        if key not in uploads and key not in {name.upper() for name in given}:
+            raise ParameterFault(
+                f"{offer['name']} needs {key}={what}; `inzitu pipelines {offer['name']}` shows all that it takes."
+            )
     return uploads, given
 
 
@@ -78,13 +91,11 @@ def estimate_table(told: Mapping[str, Any]) -> Iterator[Table]:
     """Yield the tables of an estimate: the rows of each list, then what they take."""
     estimated = told["estimated"] or {}
     yield _table(("rows", ""), _rows(estimated))
-    amounts = estimated.get("amounts", {})
-    yield _table(("takes", ""), ((name.replace("_", " "), _amount(name, value)) for name, value in amounts.items()))
+    if amounts := estimated.get("amounts", {}):
+        yield _table(("takes", ""), ((name.replace("_", " "), written(name, value)) for name, value in amounts.items()))
     network = estimated.get("network") or {}
     remarks = [("parameters of the network", f"{network['parameters']:,}")] if network else []
     remarks += [("hint", hint) for hint in estimated.get("hints", ())]
-    if estimated.get("refused"):
-        remarks.append(("refused", estimated["refused"]))
     if told["quote"]:
         remarks.append(("ends, if run now", told["quote"]))
     yield _table(("", ""), remarks)
@@ -95,30 +106,38 @@ def _rows(estimated: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield name, f"{rows['rows']:,}"
         for word, count in (rows["status"] | rows["flags"]).items():
             yield f"  {word}", f"{count:,}"
-    footprint = estimated.get("footprint", {"bands": {}, "all": 0})
-    for band, count in footprint["bands"].items():
-        yield f"in the footprint of {band}", f"{count:,}"
-    if footprint["bands"]:
-        yield "in that of all bands", f"{footprint['all']:,}"
-    if estimated.get("matched") is not None:
-        yield "matched", f"{estimated['matched']:,}"
+        footprint = rows["footprint"]
+        bands = ", ".join(f"{band} {count:,}" for band, count in footprint["bands"].items())
+        yield "  in the footprint", f"{footprint['all']:,} ({bands})"
+        if rows["matched"] is not None:
+            yield "  matched", f"{rows['matched']:,}"
     if (redshifts := estimated.get("redshifts")) is not None:
-        held = [at for at, count in zip(redshifts["edges"], redshifts["usable"], strict=False) if count]
+        held = [
+            (low, high)
+            for low, high, count in zip(redshifts["edges"], redshifts["edges"][1:], redshifts["usable"], strict=False)
+            if count
+        ]
         if held:
-            yield "usable redshifts from, to", f"{held[0]:.2f}, {held[-1] + redshifts['edges'][1]:.2f}"
+            yield "usable redshifts from, to", f"{held[0][0]:.2f}, {held[-1][1]:.2f}"
 
 
-def _amount(name: str, value: float) -> str:
-    """Return an amount with its unit."""
-    match name:
-        case "memory" | "bytes_read" | "catalogue_bytes" | "stamp_bytes":
-            return f"{value / 1e6:,.1f} MB"
-        case str() if name.startswith("flops"):
-            return f"{value / 1e9:,.1f} GFLOP"
-        case str() if name.startswith("seconds"):
-            return f"{value:,.1f} s"
-        case _:
-            return f"{value:,.0f}"
+def job_table(jobs: Iterable[JobState]) -> Table:
+    """Return a table of jobs: what each is, how it stands, and why it failed."""
+    now = datetime.now(UTC)
+    return _table(
+        ("job", "pipeline", "phase", "rows", "age", "reason"),
+        (
+            (
+                job.id,
+                job.pipeline,
+                job.phase,
+                f"{float(job.info['rows']):,.0f}" if "rows" in job.info else "",
+                duration((now - datetime.fromisoformat(job.created)).total_seconds()),
+                job.message,
+            )
+            for job in jobs
+        ),
+    )
 
 
 def _shown(default: object) -> str:

@@ -14,9 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from inzitu.errors import Fault, ParameterFault, as_fault
+from inzitu.errors import Fault, ParameterFault, UserFault, as_fault
 from inzitu.terminal import ERR, OUT, progress_bar
 
 # Units stand in brackets, which rich would take for markup and swallow.
@@ -26,7 +25,9 @@ app = typer.Typer(
 archive = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Build what a deployment serves.")
 app.add_typer(archive, name="archive")
 
-Server = Annotated[str, typer.Option(envvar="INZITU_SERVER", help="Base URL of the service.")]
+Server = Annotated[
+    str, typer.Option(envvar="INZITU_SERVER", metavar="URL", help="Base URL of the service that is asked.")
+]
 ManifestFile = Annotated[Path, typer.Option("--manifest", envvar="INZITU_MANIFEST", help="The deployment's manifest.")]
 _HERE = "http://127.0.0.1:8000"
 _MANIFEST = Path("manifest.yaml")
@@ -261,7 +262,7 @@ def submit(
 ) -> None:
     """Send a job: key=FILE uploads a file that the pipeline takes, any other key=value is a parameter.
 
-    `inzitu pipelines PIPELINE` shows which those are.
+    `inzitu pipelines PIPELINE` shows which those are. The job's address is printed first.
     """
     from inzitu.asking import estimate_table, sorted_out
     from inzitu.client import Service
@@ -269,24 +270,28 @@ def submit(
     service = Service(server)
     uploads, given = sorted_out(parameters or [], service.pipelines().get(pipeline, {}))
     job = service.submit(pipeline, uploads, given, run=not dry_run)
-    if dry_run:
-        for table in estimate_table(service.estimate(job.url)):
-            OUT.print(table)
-        OUT.print(f"{job.url} waits; have it run with: inzitu run {job.url}")
-        return
     OUT.print(job.url)
-    if wait:
+    if dry_run:
+        told = service.estimate(job.url)
+        for table in estimate_table(told):
+            OUT.print(table)
+        if told["estimated"]["refused"]:
+            raise UserFault(f"It cannot run: {told['estimated']['refused']}")
+        OUT.print(f"It waits; have it run with: inzitu run {job.url}")
+    elif wait:
         _follow(service, job.url)
 
 
 @app.command()
 def run(
-    url: Annotated[str, typer.Argument(help="Address of a job that waits, as --dry-run printed it.")],
+    job: Annotated[str, typer.Argument(help="Id of a job that waits, or its address, as --dry-run printed it.")],
+    server: Server = _HERE,
     wait: Annotated[bool, typer.Option(help="Follow the job to its end.")] = True,
 ) -> None:
     """Have a job run that was asked first."""
     from inzitu.client import Service
 
+    url = job if "://" in job else f"{server.rstrip('/')}/jobs/{job}"
     service = Service(url.rpartition("/jobs/")[0])
     service.request("POST", f"{url}/phase", data={"PHASE": "RUN"})
     if wait:
@@ -320,14 +325,15 @@ def _follow(service: Any, url: str) -> None:
 
 
 @app.command()
-def jobs(server: Server = _HERE) -> None:
-    """List the jobs of the service."""
+def jobs(
+    server: Server = _HERE,
+    last: Annotated[int, typer.Option(min=1, help="At most so many, the latest.")] = 20,
+) -> None:
+    """List the jobs of the service: what each is, how it stands, and why it failed if it did."""
+    from inzitu.asking import job_table
     from inzitu.client import Service
 
-    table = Table("job", "phase", "created", box=None)
-    for job in Service(server).jobs():
-        table.add_row(job.id, job.phase, job.created)
-    OUT.print(table)
+    OUT.print(job_table(Service(server).jobs(last=last)))
 
 
 @app.command()

@@ -31,7 +31,7 @@ class JobState:
 
     Attributes
     ----------
-    url, id, phase, created
+    url, id, phase, created, pipeline
         As in the document.
     message
         Why it failed, if it did.
@@ -45,6 +45,7 @@ class JobState:
     id: str
     phase: str
     created: str = ""
+    pipeline: str = ""
     message: str = ""
     step: str = ""
     fraction: float = 0.0
@@ -60,6 +61,8 @@ class JobState:
     @property
     def summary(self) -> str:
         """One line about how far the job is."""
+        if self.ended:
+            return self.phase.lower()
         left = "" if self.seconds_left is None else f", {self.seconds_left:.0f} s left"
         losses = "".join(f", {name} {value}" for name, value in self.info.items() if name in ("loss", "crps"))
         return f"{self.step or self.phase.lower()}{losses}{left}"
@@ -164,18 +167,11 @@ class Service:
             self.job(url, wait=_WAIT_SECONDS, phase=state.phase)
             time.sleep(max(0.0, 0.2 - (time.monotonic() - began)))
 
-    def jobs(self) -> list[JobState]:
-        """Return the service's jobs."""
-        root = ElementTree.fromstring(self.request("GET", "/jobs").content)
-        return [
-            JobState(
-                url=reference.get(_HREF, ""),
-                id=reference.get("id", ""),
-                phase=_text(reference, "phase"),
-                created=_text(reference, "creationTime"),
-            )
-            for reference in root.iter(f"{_UWS}jobref")
-        ]
+    def jobs(self, *, last: int | None = None) -> list[JobState]:
+        """Return the service's jobs, or so many of them, the latest first."""
+        asked = None if last is None else {"LAST": str(last)}
+        root = ElementTree.fromstring(self.request("GET", "/jobs", params=asked).content)
+        return [self.job(reference.get(_HREF, "")) for reference in root.iter(f"{_UWS}jobref")]
 
     def query(self, adql: str, output: str = "csv") -> bytes:
         """Return the answer to an ADQL query."""
@@ -194,11 +190,13 @@ def _job(url: str, root: Element) -> JobState:
     told = {} if info is None else {child.tag: (child.text or "").strip() for child in info if child.tag != "info"}
     numbers = [] if info is None else info.findall("info")
     failure = root.find(f"{_UWS}errorSummary")
+    asked = {item.get("id", "").upper(): (item.text or "").strip() for item in root.iter(f"{_UWS}parameter")}
     return JobState(
         url=url.partition("?")[0],
         id=_text(root, "jobId"),
         phase=_text(root, "phase"),
         created=_text(root, "creationTime"),
+        pipeline=asked.get("PIPELINE", ""),
         message="" if failure is None else _text(failure, "message"),
         step=told.get("step", ""),
         fraction=float(told.get("progress") or 0) / 100,

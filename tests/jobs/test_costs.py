@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from inzitu.jobs.costs import amounts_of, compared, default_seconds, paces
+from inzitu.jobs.costs import amounts_of, compared, default_seconds, paces, written
 from inzitu.jobs.job import Job
 from inzitu.jobs.phases import Phase
 from inzitu.jobs.store import JobStore
@@ -52,6 +52,27 @@ def test_a_step_whose_work_is_not_known_teaches_nothing(done: Any) -> None:
     assert paces([job])["train"] == pytest.approx(100 / (10 + 3 * 1e6 * 60_000 / 60e9))
     foreseen = done({"network": NETWORK, "amounts": {"flops_search": 60e9}}, seconds_search=22.0)
     assert paces([foreseen])["search"] == pytest.approx(2), "what no account counts is taken as foreseen"
+
+
+@pytest.mark.parametrize(
+    ("name", "amount", "expected"),
+    [
+        ("bytes_read", 999, "999 B"),
+        ("stamp_bytes", 999.6, "1.00 kB"),
+        ("memory", 1_283_500_000, "1.28 GB"),
+        ("catalogue_bytes", 9_994_900, "9.99 MB"),
+        ("flops_train", 2.2e16, "22.0 PFLOP"),
+        ("flops_train", 7e19, "70,000 PFLOP"),
+        ("seconds", 0.04, "0.0 s"),
+        ("seconds_cut", 9.96, "10 s"),
+        ("seconds", 60, "1 min"),
+        ("seconds", 7322, "2 h 2 min"),
+        ("seconds", 86_400 * 2 + 59, "2 d"),
+        ("rows", 1_234_567, "1,234,567"),
+    ],
+)
+def test_an_amount_is_written_with_a_unit_that_is_read_at_a_glance(name: str, amount: float, expected: str) -> None:
+    assert written(name, amount) == expected
 
 
 def test_ratios_are_of_what_was_foreseen_and_done(done: Any, store: JobStore) -> None:

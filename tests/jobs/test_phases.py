@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from inzitu.errors import PhaseFault
 from inzitu.jobs.phases import TRANSITIONS, Event, Phase, advance
 
-# UWS 1.1, figure 3, written down a second time: what may follow each phase.
+# UWS 1.1, section 2.1.3 and its figure, written down a second time: what may follow each phase.
 FOLLOWERS: Mapping[str, set[str]] = {
-    "PENDING": {"QUEUED", "ABORTED"},
+    "PENDING": {"QUEUED", "ABORTED", "ERROR"},
     "QUEUED": {"EXECUTING", "ABORTED"},
     "EXECUTING": {"EXECUTING", "QUEUED", "COMPLETED", "ERROR", "ABORTED"},
     "COMPLETED": {"ARCHIVED"},
@@ -42,5 +42,5 @@ def test_every_phase_but_those_of_other_services_is_reached() -> None:
 
 @pytest.mark.parametrize("phase", [phase for phase in Phase if phase != Phase.PENDING])
 def test_a_job_runs_once_and_the_fault_says_what_to_do_instead(phase: Phase) -> None:
-    with pytest.raises(PhaseFault, match=f"{phase} cannot run. A job runs once: create a new one"):
+    with pytest.raises(PhaseFault, match=f"{phase} cannot run. A job runs once: create a new one."):
         advance(phase, Event.RUN)

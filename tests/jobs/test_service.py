@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine
 
 from inzitu.errors import BusyFault, NotFoundFault, ParameterFault, PhaseFault, TableFault
-from inzitu.jobs.job import Job, Result, Upload
+from inzitu.jobs.job import Failure, Job, Result, Upload
 from inzitu.jobs.phases import Phase
 from inzitu.jobs.service import JobService
 from inzitu.jobs.store import JobStore
@@ -71,18 +71,46 @@ def test_limits_hold_for_whatever_is_asked(service: JobService, clock: Clock) ->
         service.create([("EXECUTIONDURATION", "-1")])
 
 
-def test_a_job_that_cannot_run_is_not_created_or_stays_pending(service: JobService) -> None:
+@pytest.mark.parametrize("act", [JobService.run, JobService.estimate])
+def test_a_job_that_cannot_run_is_not_created_or_ends_with_the_reason(
+    service: JobService, act: Callable[[JobService, str], Job]
+) -> None:
     with pytest.raises(TableFault, match="row 3"):
         service.create([("BAD", "1"), RUN])
     assert service.select() == ()
+    changed = service.create([("BAD", "1")])
+    service.add_parameters(changed.id, [("BAD", "")])
+    assert service.run(changed.id).phase is Phase.QUEUED
+    with pytest.raises(PhaseFault, match="A job runs once"):
+        service.run(changed.id)
     job = service.create([("BAD", "1")])
     with pytest.raises(TableFault):
+        act(service, job.id)
+    ended = service.get(job.id)
+    assert (ended.phase, ended.failure) == (Phase.ERROR, Failure("UsageError", "row 3 has no ra"))
+    with pytest.raises(PhaseFault, match="create a new one"):
         service.run(job.id)
-    assert service.get(job.id).phase is Phase.PENDING
-    service.add_parameters(job.id, [("BAD", "")])
-    assert service.run(job.id).phase is Phase.QUEUED
-    with pytest.raises(PhaseFault, match="A job runs once"):
-        service.run(job.id)
+
+
+def test_a_job_of_which_nothing_can_come_ends_with_its_estimate_and_no_quote(
+    store: JobStore, manifest: Manifest
+) -> None:
+    found = {"refused": "No row can be used.", "amounts": {"seconds": 50.0}}
+    asked = JobService(store, manifest, examine=lambda _job, *, whole: found)
+    job = asked.estimate(asked.create([]).id)
+    assert (job.phase, job.failure, job.quote) == (Phase.ERROR, Failure("UsageError", "No row can be used."), None)
+    assert job.estimate == found
+    assert asked.estimate(job.id) == job
+    with pytest.raises(TableFault, match="No row can be used"):
+        asked.create([RUN])
+
+
+def test_a_job_that_runs_is_not_ended_by_who_asks_about_it(store: JobStore, manifest: Manifest) -> None:
+    found: dict[str, object] = {"network": None}
+    asked = JobService(store, manifest, examine=lambda _job, *, whole: found)
+    job = asked.create([RUN])
+    found |= {"refused": "No row can be used.", "amounts": {}}
+    assert asked.estimate(job.id).phase is Phase.QUEUED
 
 
 def test_deleting_takes_files_and_what_was_published_along(

@@ -1,15 +1,24 @@
 from __future__ import annotations
 
+import io
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from inzitu.asking import sorted_out
+from inzitu.asking import job_table, sorted_out
+from inzitu.client import JobState
 from inzitu.errors import ParameterFault
 
 OFFER: dict[str, Any] = {
-    "uploads": [{"role": role} for role in ("training", "network", "weights")],
+    "name": "train-weighed",
+    "uploads": [
+        {"role": role, "kind": "list", "optional": role != "training"} for role in ("training", "network", "weights")
+    ],
+    "ids": [],
     "parameters": [{"name": "NETWORK"}, {"name": "SEED"}],
 }
 
@@ -22,7 +31,39 @@ def test_what_a_pipeline_declares_as_a_file_is_one_and_the_rest_are_parameters(t
         {"training": tmp_path / "a", "weights": tmp_path / "w"},
         {"SEED": "1", "network": "dcmdn-a"},
     )
-    assert sorted_out([f"network={tmp_path / 'n'}"], OFFER) == ({"network": tmp_path / "n"}, {})
+    own = sorted_out([f"network={tmp_path / 'n'}", f"training={tmp_path / 'a'}"], OFFER)
+    assert own == ({"network": tmp_path / "n", "training": tmp_path / "a"}, {})
+
+
+def test_what_is_needed_and_not_given_is_said_in_the_words_of_the_command(tmp_path: Path) -> None:
+    with pytest.raises(
+        ParameterFault, match="train-weighed needs training=FILE, a list; `inzitu pipelines train-weighed` shows"
+    ):
+        sorted_out(["SEED=1"], OFFER)
+    with pytest.raises(ParameterFault, match="needs MODEL=ID, that of a model"):
+        sorted_out([], OFFER | {"uploads": [], "ids": ["MODEL"]})
+    assert sorted_out(["model=1"], OFFER | {"uploads": [], "ids": ["MODEL"]}) == ({}, {"model": "1"})
+
+
+def test_jobs_are_listed_with_what_they_are_and_why_they_failed() -> None:
+    created = (datetime.now(UTC) - timedelta(minutes=61)).isoformat()
+    state = JobState(
+        url="u", id="a1", phase="ERROR", created=created, pipeline="train-predict", message="UsageError: no."
+    )
+    console = Console(width=120, file=io.StringIO())
+    console.print(job_table([state, replace(state, id="b2", info={"rows": "1234"}, message="")]))
+    shown = [line.split() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]  # it is a StringIO
+    assert shown == [
+        ["job", "pipeline", "phase", "rows", "age", "reason"],
+        ["a1", "train-predict", "ERROR", "1", "h", "1", "min", "UsageError:", "no."],
+        ["b2", "train-predict", "ERROR", "1,234", "1", "h", "1", "min"],
+    ]
+
+
+def test_a_job_that_is_complete_says_so_whichever_step_spoke_last() -> None:
+    running = JobState(url="u", id="a1", phase="EXECUTING", step="predict", fraction=0.94)
+    assert running.summary == "predict"
+    assert replace(running, phase="COMPLETED").summary == "completed"
 
 
 def test_a_file_that_is_not_there_and_a_word_alone_are_refused() -> None:

@@ -66,8 +66,10 @@ def test_rows_are_those_of_the_selection_and_bytes_those_of_the_cutouts(
         assert told["lists"][name]["rows"] == len(status)
         assert told["lists"][name]["status"] == {word: status.count(word) for word in status}
     assert told["lists"]["training"]["flags"] == {"kept": 1, "merged": 1}
-    assert told["footprint"] == {"bands": dict.fromkeys("ugriz", 15), "all": 15}
-    assert told["matched"] == 12
+    # Of the eleven one has no position; of the others one lies far away.
+    for name, inside, matched in (("training", 10, 8), ("targets", 5, 4)):
+        assert told["lists"][name]["footprint"] == {"bands": dict.fromkeys("ugriz", inside), "all": inside}
+        assert told["lists"][name]["matched"] == matched
     made = cut(CutParameters(size=28), {"selection": selection.made["selection"]}, work)
     amounts = told["amounts"]
     assert amounts["usable"] == selection.account["usable"] == 12
@@ -88,9 +90,12 @@ def test_the_operators_page_names_the_memory_and_the_number_of_examinations() ->
 def test_redshifts_are_counted_as_sent_and_as_usable(files: dict[str, Path], manifest: Manifest, few: Stage) -> None:
     histogram = estimated(asked(), files, manifest, paces={})["redshifts"]
     z = np.array(few.quasars["z"][:8])
-    edges = np.linspace(0, z.max(), 25)
+    # Of the ten that are redshifts one lies below all others: that of the row without a position.
+    edges = np.linspace(1.0, z.max(), 25)
+    np.testing.assert_allclose(histogram["edges"], edges, atol=1e-6)
+    assert histogram["list"] == "training"
     assert histogram["usable"] == np.histogram(z, edges)[0].tolist()
-    assert sum(histogram["sent"]) == 10
+    assert (sum(histogram["sent"]), histogram["sent"][0]) == (10, 1)
 
 
 def test_operations_are_those_of_the_images_that_pass(files: dict[str, Path], manifest: Manifest) -> None:
@@ -127,7 +132,8 @@ def test_a_search_that_is_not_cut_short_is_whole_and_one_behind_tap_is_none(
     remote = manifest.archive.catalogue.model_copy(update={"path": "", "tap": "http://127.0.0.1:9/tap", "table": "t"})
     archive = manifest.archive.model_copy(update={"catalogue": remote})
     told = estimated(asked(), files, manifest.model_copy(update={"archive": archive}), paces={})
-    assert (told["searched"], told["matched"], told["amounts"]["usable"]) == (0, None, 13)
+    assert (told["searched"], told["amounts"]["usable"]) == (0, 13)
+    assert [rows["matched"] for rows in told["lists"].values()] == [None, None]
     assert "every row in the footprint is taken to match" in told["hints"][0]
 
 

@@ -163,7 +163,7 @@ def test_a_cluster_selects_the_same_rows(few: Stage, work: Work, manifest: Manif
     alone = select_rows(lists, SelectParameters(), manifest)
     shared = select_rows(lists, SelectParameters(), manifest, mapping=work.engine.map)
     assert alone.table.equals(shared.table)
-    assert alone.in_bands == dict.fromkeys(manifest.archive.bands, 12)
+    assert alone.in_bands == {"targets": dict.fromkeys(manifest.archive.bands, 12)}
 
 
 def test_a_catalogue_is_hashed_once_until_it_changes(

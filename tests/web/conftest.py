@@ -36,13 +36,23 @@ LISTS = {
 ESTIMATE = {
     "network": {"parameters": 1000, "flops": 2e6, "memory": 3000, "members": 1, "looks": 8},
     "lists": {
-        "training": {"rows": 2, "status": {"ok": 1, "duplicate": 1}, "flags": {"merged": 1}},
-        "targets": {"rows": 1, "status": {"ok": 1}, "flags": {}},
+        "training": {
+            "rows": 2,
+            "status": {"ok": 1, "duplicate": 1},
+            "flags": {"merged": 1},
+            "footprint": {"bands": {"r": 2}, "all": 2},
+            "matched": 1,
+        },
+        "targets": {
+            "rows": 1,
+            "status": {"ok": 1},
+            "flags": {},
+            "footprint": {"bands": {"r": 1}, "all": 1},
+            "matched": None,
+        },
     },
-    "footprint": {"bands": {"r": 3}, "all": 3},
-    "matched": 2,
     "searched": 1.0,
-    "redshifts": {"edges": [0.0, 1.0, 2.0], "sent": [1, 1], "usable": [0, 1]},
+    "redshifts": {"list": "training", "edges": [0.0, 1.0, 2.0], "sent": [1, 1], "usable": [0, 1]},
     "refused": None,
     "amounts": {"rows": 3, "bytes_read": 2000, "seconds_select": 5.0, "seconds_train": 90.0, "seconds": 100.0},
     "hints": [],

@@ -189,10 +189,13 @@ def test_a_job_that_is_known_to_fail_is_not_queued(server: Server, monkeypatch: 
         Examiner, "_asked", lambda *_: ESTIMATE | {"refused": "No row of the targets list can be used."}
     )
     url = server.create()
-    assert server.http.get(f"{url}/estimate").json()["estimated"]["refused"].startswith("No row")
-    response = server.http.post(f"{url}/phase", data={"PHASE": "RUN"})
+    told = server.http.get(f"{url}/estimate").json()
+    assert told["estimated"]["refused"].startswith("No row")
+    assert (told["phase"], told["quote"]) == ("ERROR", None)
+    assert server.http.get(f"{url}/error").text == "UsageError: No row of the targets list can be used.\n"
+    assert server.http.post(f"{url}/phase", data={"PHASE": "RUN"}).status_code == 400
+    response = server.http.post("/jobs", data=FORM | {"PHASE": "RUN"}, files=LISTS)
     assert (response.status_code, response.text) == (400, "UsageError: No row of the targets list can be used.\n")
-    assert server.http.get(f"{url}/phase").text == "PENDING"
 
 
 def test_what_is_wrong_with_a_job_is_said_when_it_is_asked(server: Server, examined: list[tuple[str, ...]]) -> None:

@@ -63,6 +63,16 @@ def test_every_resource_of_a_job_says_its_part(server: Server) -> None:
     assert complaints(get(url).content) == []
 
 
+def test_a_complete_job_shows_no_step_that_is_half_done(server: Server) -> None:
+    url = server.create(PHASE="RUN")
+    claim, store = server.claim(), server.deployment.jobs.store
+    store.progress(claim.job.id, 1, Progress(step="predict", done=47, total=50, seconds_left=1.0))
+    store.finish(claim.job.id, 1, [])
+    info = ET.fromstring(server.http.get(url).content).find(f"{UWS}jobInfo")
+    assert info is not None
+    assert [info.findtext(name) for name in ("progress", "step", "secondsLeft")] == ["100", None, None]
+
+
 def test_progress_of_a_waiting_job_is_its_place_in_the_queue(server: Server) -> None:
     server.create(PHASE="RUN")
     url = server.create(PHASE="RUN")
@@ -249,18 +259,17 @@ def test_a_wrong_request_creates_no_job_and_is_told_what_is_wrong(
 
 
 def test_a_scalar_that_a_list_lacks_is_told_before_the_job_queues(server: Server) -> None:
-    url = server.create(SCALARS="dec")
     for scalars, lacking in (
         ("Dec, ebv", "ebv, which is no column of the training"),
         ("z", "z, which is no column of"),
     ):
-        server.http.post(f"{url}/parameters", data={"SCALARS": scalars})
+        url = server.create(SCALARS=scalars)
         refused = server.http.post(f"{url}/phase", data={"PHASE": "RUN"})
         assert (refused.status_code, f"SCALARS names {lacking}" in refused.text) == (400, True), refused.text
+        assert server.http.get(f"{url}/error").text == refused.text
     assert "targets list (id, ra, dec)" in refused.text
     assert "no magnitude of the catalogue (it has none)" in refused.text
-    server.http.post(f"{url}/parameters", data={"SCALARS": "DEC"})
-    assert server.http.post(f"{url}/phase", data={"PHASE": "RUN"}).status_code == 303
+    server.create(SCALARS="DEC", PHASE="RUN")
 
 
 def test_a_scalar_may_be_a_magnitude_of_the_catalogue(manifest_path: Path) -> None:

@@ -11,7 +11,10 @@ from lxml import html  # type: ignore[import-untyped]  # lxml ships no types
 from playwright.sync_api import Page, sync_playwright
 
 from inzitu.jobs.job import Progress, Result
-from web.conftest import LISTS, Server, until
+from inzitu.manifest import SdssSource
+from inzitu.pipelines import offered
+from inzitu.web.examiner import Examiner
+from web.conftest import ESTIMATE, LISTS, Server, until
 
 HTML = {"accept": "text/html"}
 CHROMIUM = shutil.which("chromium")
@@ -74,6 +77,70 @@ def test_the_page_of_a_job_that_cannot_run_says_why(server: Server) -> None:
     path = f"/job/{url.rsplit('/', 1)[1]}"
     (fault,) = page(server, f"{path}/estimate").find_class("fault")
     assert "did you mean train-predict" in fault.text_content()
+    ended = page(server, path)
+    assert "ERROR" in ended.text_content()
+    assert "did you mean train-predict" in ended.find_class("fault")[0].text_content()
+
+
+def test_a_refused_job_offers_no_run_but_to_be_asked_again_with_changes(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = ESTIMATE | {"refused": "No row of the targets list can be used.", "amounts": {}, "hints": ["Look."]}
+    with monkeypatch.context() as patched:
+        patched.setattr(Examiner, "_asked", lambda *_: refused)
+        url = server.create(SEED="7", TABLE="mine")
+        path = f"/job/{server.job(url).id}"
+        told = server.http.get(f"{path}/estimate")
+        assert told.headers["hx-refresh"] == "true", "the whole page shows that the job has ended"
+    ended = page(server, path)
+    assert [fault.text_content() for fault in ended.find_class("fault")] == [
+        "UsageError: No row of the targets list can be used.",
+        "Look.",
+    ]
+    (form,) = ended.forms
+    assert form.action == "/job"
+    assert (form.fields["SEED"], form.fields["TABLE"], form.fields["RADIUS"]) == ("7", "mine", "")
+    fields = {name: value or "" for name, value in form.form_values()}
+    empty = ("", b"", "application/octet-stream")
+    again = server.http.post(
+        "/job", data=fields | {"SEED": "8", "PHASE": "RUN"}, files={"training": empty, "targets": LISTS["b"]}
+    )
+    job = server.job(again.headers["location"])
+    assert (job.phase, job.parameter("SEED"), job.parameter("FROM")) == ("QUEUED", "8", None)
+    state = server.deployment.manifest.state
+    assert {upload.name: (state / upload.path).read_bytes() for upload in job.uploads} == {
+        "targets": LISTS["b"][1],
+        "training": LISTS["a"][1],
+    }
+    server.deployment.jobs.delete(server.job(url).id)
+    assert all((state / upload.path).exists() for upload in job.uploads)
+
+
+def test_a_job_cannot_be_asked_again_with_lists_that_were_destroyed(server: Server) -> None:
+    job = server.job(server.create())
+    server.deployment.jobs.uploads_folder(job.id).rename(server.deployment.manifest.state / "gone")
+    answer = server.http.post("/job", data={"PIPELINE": "train-predict", "FROM": job.id}, headers=HTML)
+    assert (answer.status_code, "was destroyed; choose it again" in answer.text) == (410, True)
+
+
+def test_what_the_deployment_lacks_a_source_for_is_not_offered_but_named(server: Server) -> None:
+    front = page(server, "/")
+    assert "download-sdss" not in [form.fields["PIPELINE"] for form in front.forms]
+    assert "Not here: download-sdss, download-train-evaluate" in front.text_content()
+    assert "download-sdss" not in [offer["name"] for offer in server.http.get("/pipelines").json()]
+    source = {"sdss": SdssSource(kind="sdss")}
+    here, lacking = offered(server.deployment.manifest.model_copy(update={"sources": source}))
+    assert ("download-sdss" in [pipeline.name for pipeline in here], lacking) == (True, [])
+
+
+def test_amounts_have_units_and_the_number_itself_under_the_pointer(server: Server) -> None:
+    url = server.create(PHASE="RUN")
+    claim, store = server.claim(), server.deployment.jobs.store
+    store.account(claim.job.id, 1, {"bytes_read": 19_286_897, "seconds_train": 3723.4})
+    store.finish(claim.job.id, 1, [Result(id="model", reference="0" * 64, size=2_203_162)])
+    done = page(server, f"/job/{server.job(url).id}")
+    titles = {span.get("title"): span.text for span in done.iter("span") if span.get("title")}
+    assert titles == {"19,286,897": "19.3 MB", "3,723.4": "1 h 2 min", "2,203,162": "2.20 MB"}
 
 
 def test_a_jobs_page_follows_it_and_shows_its_results(server: Server) -> None:
@@ -85,7 +152,7 @@ def test_a_jobs_page_follows_it_and_shows_its_results(server: Server) -> None:
     store.progress(claim.job.id, 1, Progress(step="train", done=1, total=4, seconds_left=90, info=info))
     state = page(server, f"{path}/state")
     assert [bar.get("value") for bar in state.iter("progress")] == ["0.2500"]
-    assert "about 0:01:30 left" in state.text_content()
+    assert "about 1 min 30 s left" in state.text_content()
     assert "<b>&" in state.text_content()
     results = [Result(id="pit", reference="0" * 64, media_type="image/png", size=12345)]
     store.finish(claim.job.id, 1, results)

@@ -59,9 +59,9 @@ class Selection:
     table
         The rows, with status, flags and counterpart.
     in_bands
-        How many rows with a position lie in the coverage of each band.
+        How many rows of each list with a position lie in the coverage of each band, by list, then by band.
     in_all
-        How many lie in that of all bands.
+        How many of each list lie in that of all bands.
     files
         The catalogue's files that were searched.
     size
@@ -73,8 +73,8 @@ class Selection:
     """
 
     table: pa.Table
-    in_bands: Mapping[str, int]
-    in_all: int
+    in_bands: Mapping[str, Mapping[str, int]]
+    in_all: Mapping[str, int]
     files: tuple[Path, ...]
     size: int
     share: float
@@ -144,8 +144,10 @@ def select_rows(
     _flag_targets_in_training(flags, status, role, ra, dec, parameters.radius)
     return Selection(
         table=_table(lists, role, ra, dec, status, flags, usable[found.first], found),
-        in_bands={band: sum(int(mask.sum()) for mask in masks) for band, masks in inside.items()},
-        in_all=sum(int(mask.sum()) for mask in inside_all),
+        in_bands={
+            rows.name: {band: int(masks[at].sum()) for band, masks in inside.items()} for at, rows in enumerate(lists)
+        },
+        in_all={rows.name: int(mask.sum()) for rows, mask in zip(lists, inside_all, strict=True)},
         files=found.files,
         size=found.size,
         share=found.share,

@@ -33,6 +33,7 @@ _LINES: Mapping[str, tuple[float, Mapping[str, float]]] = {
 }
 """Seconds of each step, and for each unit of an amount, on 2 cores without an accelerator."""
 _ANY = (1.0, dict[str, float]())
+_PREFIXES = ("", "k", "M", "G", "T", "P")
 
 
 def default_seconds(step: str, amounts: Mapping[str, float]) -> float:
@@ -64,6 +65,39 @@ def amounts_of(job: Job) -> dict[str, float]:
     if job.started is not None and job.ended is not None:
         amounts["seconds"] = (job.ended - job.started).total_seconds()
     return {name: amount for name, amount in amounts.items() if amount}
+
+
+def written(name: str, amount: float) -> str:
+    """Return an amount with a unit that is read at a glance: 18.8 MB, 21.2 GFLOP, 1 h 30 min."""
+    match name.split("_"):
+        case ["memory"] | ["bytes", *_] | [*_, "bytes"]:
+            return _scaled(amount, "B")
+        case ["flops", *_]:
+            return _scaled(amount, "FLOP")
+        case ["seconds", *_]:
+            return duration(amount)
+        case _:
+            return f"{amount:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in its two largest units."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    left, parts = round(seconds), list[tuple[int, str]]()
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count or parts:
+            parts.append((count, unit))
+    return " ".join(f"{count} {unit}" for count, unit in parts[:2] if count)
+
+
+def _scaled(amount: float, unit: str) -> str:
+    times = 0
+    while amount >= 999.5 and times < len(_PREFIXES) - 1:
+        amount, times = amount / 1000, times + 1
+    digits = 0 if amount >= 99.95 or times == 0 else 1 if amount >= 9.995 else 2
+    return f"{amount:,.{digits}f} {_PREFIXES[times]}{unit}"
 
 
 def compared(job: Job) -> dict[str, Any]:

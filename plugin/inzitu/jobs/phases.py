@@ -62,6 +62,8 @@ TRANSITIONS: Mapping[tuple[Phase, Event], Phase] = {
     (Phase.EXECUTING, Event.RELEASE): Phase.QUEUED,
     (Phase.EXECUTING, Event.FINISH): Phase.COMPLETED,
     (Phase.EXECUTING, Event.FAIL): Phase.ERROR,
+    # It was looked at before it queued, and nothing can come of it.
+    (Phase.PENDING, Event.FAIL): Phase.ERROR,
     (Phase.PENDING, Event.ABORT): Phase.ABORTED,
     (Phase.QUEUED, Event.ABORT): Phase.ABORTED,
     (Phase.EXECUTING, Event.ABORT): Phase.ABORTED,
@@ -73,7 +75,7 @@ TRANSITIONS: Mapping[tuple[Phase, Event], Phase] = {
 }
 
 _REMEDIES: Mapping[Event, str] = {
-    Event.RUN: "A job runs once: create a new one with the same parameters.",
+    Event.RUN: "A job runs once: create a new one.",
     Event.CLAIM: "Only a QUEUED job can be claimed.",
     Event.RELEASE: "Only an EXECUTING job can be given back.",
     Event.FINISH: "Its results are discarded.",

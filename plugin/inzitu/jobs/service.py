@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from inzitu.errors import BusyFault, NotFoundFault, ParameterFault, PhaseFault, TableFault
+from inzitu.errors import BusyFault, NotFoundFault, ParameterFault, PhaseFault, TableFault, UserFault
 from inzitu.jobs.job import ALL, Entry, Filters, Job, LogLine, Upload
 from inzitu.jobs.phases import Phase
 from inzitu.jobs.rows import ChangedFault
@@ -133,19 +133,19 @@ class JobService:
         PhaseFault
             It has been run before.
         UserFault
-            It cannot run as it stands; it stays PENDING and can be changed.
+            It cannot run as it stands, and has ended in ERROR.
         """
         job = self._at_rest(id, self._run)
         self._queued(job)
         return job
 
     def estimate(self, id: str) -> Job:
-        """Return a job with its estimate, made now unless it has one or has ended.
+        """Return a job with its estimate, made now unless it has one or has ended; one that is refused ends in ERROR.
 
         Raises
         ------
         UserFault
-            It cannot run as it stands.
+            It cannot be examined as it stands, and has ended in ERROR.
         """
         return self._at_rest(id, self._estimate)
 
@@ -258,18 +258,29 @@ class JobService:
         return act(self.get(id))
 
     def _run(self, job: Job) -> Job:
-        foreseen = job
         if job.phase is Phase.PENDING:
-            self._check(job)
-            foreseen = self._foreseen(job, whole=False)
-            if (refused := (foreseen.estimate or {}).get("refused")) is not None:
-                raise TableFault(refused)
-        return self.store.run(job.id, quote=self._quote(foreseen.estimate), seen=job)
+            job = self._promising(job, whole=False)
+            if job.failure is not None:
+                raise TableFault(job.failure.message)
+        return self.store.run(job.id, quote=self._quote(job.estimate), seen=job)
 
     def _estimate(self, job: Job) -> Job:
         if job.phase is Phase.PENDING:
-            self._check(job)
+            return self._promising(job, whole=True)
         return self._foreseen(job, whole=True) if job.phase.active else job
+
+    def _promising(self, job: Job, *, whole: bool) -> Job:
+        """Return a PENDING job as foreseen; one of which nothing can come ends in ERROR and waits for nobody."""
+        try:
+            self._check(job)
+            foreseen = self._foreseen(job, whole=whole)
+        except PhaseFault:  # it was changed meanwhile
+            raise
+        except UserFault as fault:
+            self.store.refuse(job, fault.code, str(fault))
+            raise
+        refused = (foreseen.estimate or {}).get("refused")
+        return foreseen if refused is None else self.store.refuse(job, TableFault.code, refused)
 
     def _foreseen(self, job: Job, *, whole: bool) -> Job:
         """Return a job with what it will find and take, or of that, at least, its network."""

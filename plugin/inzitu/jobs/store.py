@@ -189,6 +189,20 @@ class JobStore:
             rows.change(connection, id, values)
             return rows.job(connection, id)
 
+    def refuse(self, seen: Job, code: str, message: str) -> Job:
+        """End a PENDING job in ERROR, for it cannot run as it was `seen`.
+
+        Raises
+        ------
+        ChangedFault
+            It is another by now.
+        """
+        with self._engine.begin() as connection:
+            row = rows.of(connection, seen.id)
+            rows.require_unchanged(connection, seen)
+            rows.change(connection, row.id, rows.failed(row, code, message, self._clock()) | {"quote": None})
+            return rows.job(connection, row.id)
+
     def completed(self, service: str = "jobs", *, last: int) -> tuple[Job, ...]:
         """Return the jobs that were completed last, the latest first."""
         table = schema.jobs

@@ -6,7 +6,19 @@ before a job queues and the description of its PROV activity. What a step does i
 
 from inzitu.pipelines.catalogue import pipelines, steps
 from inzitu.pipelines.declaration import Kind, Parameters, Pipeline, Port, Step
-from inzitu.pipelines.offer import offer
+from inzitu.pipelines.offer import offer, offered
 from inzitu.pipelines.request import Request, check
 
-__all__ = ["Kind", "Parameters", "Pipeline", "Port", "Request", "Step", "check", "offer", "pipelines", "steps"]
+__all__ = [
+    "Kind",
+    "Parameters",
+    "Pipeline",
+    "Port",
+    "Request",
+    "Step",
+    "check",
+    "offer",
+    "offered",
+    "pipelines",
+    "steps",
+]

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from inzitu.pipelines.catalogue import DOWNLOAD, pipelines
+
 if TYPE_CHECKING:
+    from inzitu.manifest import Manifest
     from inzitu.pipelines.declaration import Pipeline
+
+
+def offered(manifest: Manifest) -> tuple[list[Pipeline], list[Pipeline]]:
+    """Return the pipelines that a deployment can do, and those it lacks a source of lists for."""
+    every = pipelines(manifest.pipelines).values()
+    lacking = [pipeline for pipeline in every if DOWNLOAD in pipeline.steps and not manifest.sources]
+    return [pipeline for pipeline in every if pipeline not in lacking], lacking
 
 
 def offer(pipeline: Pipeline) -> dict[str, Any]:

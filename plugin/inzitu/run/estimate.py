@@ -110,23 +110,23 @@ def _selection(
 def _rows(lists: list[SourceList], found: Selection) -> dict[str, Any]:
     """Count the rows by list, status and flag, and the redshifts of the first list that has any."""
     told: dict[str, Any] = {
-        "lists": {rows.name: _counts(found.of(rows.name)) for rows in lists},
-        "footprint": {"bands": dict(found.in_bands), "all": found.in_all},
-        "matched": None if found.share == 0 else _usable(found, found.table),
+        "lists": {rows.name: _counts(found, rows.name) for rows in lists},
         "searched": found.share,
     }
     for rows in lists:
         if "redshifts" not in told and np.isfinite(rows.z).any():
             sent = rows.z[np.isfinite(rows.z) & (rows.z >= 0)]
             usable = found.of(rows.name)["z"].to_numpy()[_candidates(found.of(rows.name), found.share)]
-            edges = np.linspace(0, max(float(sent.max(initial=0.0)), 1e-3), BINS + 1)
-            told["redshifts"] = {"edges": edges.round(6).tolist()} | {
+            edges = np.histogram_bin_edges(sent, BINS)
+            told["redshifts"] = {"list": rows.name, "edges": edges.round(6).tolist()} | {
                 name: np.histogram(z, edges)[0].tolist() for name, z in (("sent", sent), ("usable", usable))
             }
     return told
 
 
-def _counts(rows: pa.Table) -> dict[str, Any]:
+def _counts(found: Selection, name: str) -> dict[str, Any]:
+    """Count the rows of a list: by status and flag, in the footprint, and with a counterpart."""
+    rows = found.of(name)
     status, combinations = (
         {item["values"]: item["counts"] for item in rows[name].value_counts().to_pylist()}
         for name in ("status", "flags")
@@ -134,7 +134,13 @@ def _counts(rows: pa.Table) -> dict[str, Any]:
     flags: Counter[str] = Counter()
     for words, count in combinations.items():
         flags.update(dict.fromkeys(filter(None, words.split(",")), count))
-    return {"rows": rows.num_rows, "status": status, "flags": dict(flags)}
+    return {
+        "rows": rows.num_rows,
+        "status": status,
+        "flags": dict(flags),
+        "footprint": {"bands": dict(found.in_bands[name]), "all": found.in_all[name]},
+        "matched": None if found.share == 0 else _usable(found, rows),
+    }
 
 
 def _candidates(rows: pa.Table, share: float) -> np.ndarray:

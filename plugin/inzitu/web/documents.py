@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from vo_models.uws.types import ErrorType, ExecutionPhase
 
 from inzitu.errors import BusyFault
+from inzitu.jobs.phases import Phase
 from inzitu.vo import uws
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ def _info(job: Job, queued: int | None) -> uws.JobInfo | None:
     info = [uws.Info(name=name, value=_UNWRITABLE.sub("", value)) for name, value in _facts(job)]
     if job.progress is None:
         return uws.JobInfo(queued=[] if queued is None else [queued], info=info) if info or queued is not None else None
+    if job.phase is Phase.COMPLETED:  # whichever step it was that last said how far it was
+        return uws.JobInfo(progress=[100], info=info)
     seconds = job.progress.seconds_left
     return uws.JobInfo(
         progress=[round(100 * job.progress.fraction)],

@@ -35,7 +35,7 @@ def draw_estimate(told: Mapping[str, Any]) -> bytes:
 
 def _draw_rows(axes: Any, estimated: Mapping[str, Any]) -> None:
     """Bars of each list's rows by status, the longest on top."""
-    axes.set_title("Rows", fontsize=10)
+    axes.set_title("Rows", fontsize=10, loc="left")
     bars = [
         (f"{name}: {status}", count, _OK if status == "ok" else _LOST)
         for name, rows in estimated.get("lists", {}).items()
@@ -45,29 +45,46 @@ def _draw_rows(axes: Any, estimated: Mapping[str, Any]) -> None:
 
 
 def _draw_footprint(axes: Any, estimated: Mapping[str, Any]) -> None:
-    axes.set_title("In the footprint", fontsize=10)
-    footprint = estimated.get("footprint", {"bands": {}, "all": None})
-    bars = [(band, count, _FAINT) for band, count in footprint["bands"].items()]
-    for name, count in (("all bands", footprint["all"]), ("matched", estimated.get("matched"))):
-        if count is not None:
-            bars.append((name, count, _OK))
-    _draw_bars(axes, bars)
+    """Bars side by side for each list: in the footprint of each band and of all, and matched."""
+    axes.set_title("In the footprint", fontsize=10, loc="left")
+    lists = estimated.get("lists", {})
+    width = 0.8 / max(1, len(lists))
+    for number, (name, rows) in enumerate(lists.items()):
+        bars = rows["footprint"]["bands"] | {"all bands": rows["footprint"]["all"]}
+        if rows["matched"] is not None:
+            bars["matched"] = rows["matched"]
+        places = [at + (number - (len(lists) - 1) / 2) * width for at in range(len(bars))]
+        drawn = axes.barh(places, bars.values(), width, color=(_INK, _FAINT)[number % 2], label=name)
+        axes.bar_label(drawn, [f"{count:,}" for count in bars.values()], fontsize=7, padding=3)
+        axes.set_yticks(range(len(bars)), list(bars))
+    if lists:
+        axes.invert_yaxis()
+        axes.margins(x=0.15)
+        _legend(axes)
 
 
 def _draw_redshifts(axes: Any, estimated: Mapping[str, Any]) -> None:
-    axes.set_title("Redshifts of the training list", fontsize=10)
+    """What was sent behind what of it can be used, over the range that was sent."""
     histogram = estimated.get("redshifts")
+    axes.set_title("Redshifts" + (f" of the {histogram['list']} list" if histogram else ""), fontsize=10, loc="left")
     if histogram is None:
         axes.text(0.5, 0.5, "none", ha="center", va="center", color=_INK, transform=axes.transAxes)
         return
-    axes.stairs(histogram["sent"], histogram["edges"], color=_INK, label="sent")
-    axes.stairs(histogram["usable"], histogram["edges"], color=_OK, fill=True, alpha=0.6, label="usable")
+    axes.stairs(histogram["sent"], histogram["edges"], color=_FAINT, fill=True, label="sent")
+    axes.stairs(histogram["usable"], histogram["edges"], color=_OK, fill=True, label="usable")
+    axes.stairs(histogram["sent"], histogram["edges"], color=_INK)
+    axes.set_xlim(histogram["edges"][0], histogram["edges"][-1])
     axes.set_xlabel("z", fontsize=8)
-    axes.legend(fontsize=8, frameon=False)
+    _legend(axes)
+
+
+def _legend(axes: Any) -> None:
+    """Put the legend beside the title, where it hides nothing."""
+    axes.legend(fontsize=8, frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
 
 
 def _draw_seconds(axes: Any, told: Mapping[str, Any]) -> None:
-    axes.set_title("Seconds a step", fontsize=10)
+    axes.set_title("Seconds a step", fontsize=10, loc="left")
     foreseen, actual = (_seconds((told["estimated"] or {}).get("amounts", {})), _seconds(told["actual"] or {}))
     bars = []
     for step in foreseen | actual:

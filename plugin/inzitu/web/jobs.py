@@ -38,5 +38,5 @@ offers = APIRouter(tags=["jobs"])
 @offers.get("/pipelines")
 def list_pipelines(request: Request) -> JSONResponse:
     """List what can be asked for: each pipeline's files and parameters."""
-    chains = deployment_of(request).manifest.pipelines
-    return JSONResponse([pipelines.offer(pipeline) for pipeline in pipelines.pipelines(chains).values()])
+    here, _ = pipelines.offered(deployment_of(request).manifest)
+    return JSONResponse([pipelines.offer(pipeline) for pipeline in here])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -13,9 +15,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
 from inzitu import pipelines
-from inzitu.errors import Fault, NotFoundFault, UserFault
+from inzitu.errors import Fault, GoneFault, NotFoundFault, UserFault
 from inzitu.jobs.costs import compared
-from inzitu.jobs.job import Filters
+from inzitu.jobs.job import Filters, Upload
 from inzitu.jobs.phases import Phase
 from inzitu.jobs.store import new_id
 from inzitu.vo.dali import Parameters
@@ -34,11 +36,13 @@ _LINES = 200
 def front(request: Request) -> Response:
     """Show what the deployment offers."""
     deployment = deployment_of(request)
+    here, lacking = pipelines.offered(deployment.manifest)
     return render(
         request,
         "front.html",
         tables=[table for table in deployment.queries.tables() if table.schema.upper() != "TAP_SCHEMA"],
-        pipelines=pipelines.pipelines(deployment.manifest.pipelines).values(),
+        pipelines=here,
+        lacking=[pipeline.name for pipeline in lacking],
         jobs=[deployment.jobs.get(entry.id) for entry in deployment.jobs.select(Filters(last=_RECENT))],
     )
 
@@ -46,10 +50,12 @@ def front(request: Request) -> Response:
 @router.get("/job/{id}")
 def job(request: Request, id: str) -> Response:
     """Show a job."""
-    state = _state(deployment_of(request), id)
+    deployment = deployment_of(request)
+    state = _state(deployment, id)
     job = state["job"]
     told = compared(job) if "amounts" in (job.estimate or {}) else None
-    return render(request, "job.html", told=told, fault=None, **state)
+    pipeline = pipelines.pipelines(deployment.manifest.pipelines).get(job.parameter("PIPELINE") or "")
+    return render(request, "job.html", told=told, fault=None, pipeline=pipeline, **state)
 
 
 @router.get("/job/{id}/state")
@@ -60,14 +66,16 @@ def state(request: Request, id: str) -> Response:
 
 @router.post("/job")
 async def create(request: Request) -> Response:
-    """Create a job from the form of the front page and show it."""
+    """Create a job from a form of the pages and show it."""
     deployment, id = deployment_of(request), new_id()
     manifest = deployment.manifest
     folder = deployment.jobs.uploads_folder(id)
     try:
         form = _with_uploads(await read_form(request, folder, file_bytes=manifest.limits.upload_bytes))
-        uploads = form.uploads(manifest.state)
-        await run_in_threadpool(deployment.jobs.create, form.parameters, uploads, id=id)
+        sent = form.uploads(manifest.state)
+        kept = await asyncio.to_thread(_kept, deployment, form, folder)
+        parameters = [*form.parameters.without("FROM"), *(("UPLOAD", f"{table.name},{table.uri}") for table in kept)]
+        await run_in_threadpool(deployment.jobs.create, parameters, [*sent, *kept], id=id)
     except BaseException:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         raise
@@ -79,10 +87,13 @@ def estimate(request: Request, id: str) -> Response:
     """Return the part of a job's page that says what it will take, or why it cannot run."""
     jobs = deployment_of(request).jobs
     try:
-        job = jobs.estimate(id)
-        return render(request, "estimate.html", job=job, told=compared(job), fault=None)
-    except Fault as fault:
-        return render(request, "estimate.html", job=jobs.get(id), told=None, fault=fault)
+        job, fault = jobs.estimate(id), None
+    except Fault as raised:
+        job, fault = jobs.get(id), raised
+    page = render(request, "estimate.html", job=job, told=None if fault else compared(job), fault=fault)
+    if job.failure is not None:  # the whole page is another by now, and htmx loads it
+        page.headers["HX-Refresh"] = "true"
+    return page
 
 
 @router.post("/job/{id}/run")
@@ -143,6 +154,23 @@ def _state(deployment: Deployment, id: str) -> dict[str, Any]:
 def _published(deployment: Deployment, id: str) -> str | None:
     """Return the full name of a job's table, if it stands."""
     return next((f"predictions.{table.name}" for table in deployment.published.tables() if table.job == id), None)
+
+
+def _kept(deployment: Deployment, form: Form, folder: Path) -> list[Upload]:
+    """Return the tables that a form does not bring because the job that it was filled in from had them."""
+    id = form.parameters.one("FROM")
+    if id is None:
+        return []
+    state, kept = deployment.manifest.state, []
+    for upload in deployment.jobs.get(id).uploads:
+        if upload.name in form.files or not upload.path:
+            continue
+        if not (state / upload.path).is_file():
+            raise GoneFault(f"The file {upload.name} of job {id} was destroyed; choose it again.")
+        (own := folder / "kept" / upload.name).mkdir(parents=True)
+        os.link(state / upload.path, own / Path(upload.path).name)
+        kept.append(replace(upload, path=str((own / Path(upload.path).name).relative_to(state))))
+    return kept
 
 
 def _with_uploads(form: Form) -> Form:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
+from inzitu.jobs.costs import duration, written
 from inzitu.web.deployment import deployment_of
 
 if TYPE_CHECKING:
@@ -44,7 +46,8 @@ def _environment() -> Environment:
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters |= {
         "moment": _moment,
-        "duration": _duration,
+        "duration": duration,
+        "amount": _amount,
         "took": _took,
         "figure": _figure,
         "place": _place,
@@ -57,15 +60,17 @@ def _moment(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _duration(seconds: float) -> str:
-    whole = timedelta(seconds=round(seconds))
-    return str(whole) if whole >= timedelta(minutes=1) else f"{seconds:.0f} s"
-
-
 def _took(job: Job | Entry) -> str:
     if job.started is None:
         return ""
-    return _duration(((job.ended or datetime.now(UTC)) - job.started).total_seconds())
+    return duration(((job.ended or datetime.now(UTC)) - job.started).total_seconds())
+
+
+def _amount(value: float | None, name: str) -> Markup:
+    """Return an amount with its unit; the number itself comes up under the pointer."""
+    if value is None:
+        return Markup()
+    return Markup('<span title="{}">{}</span>').format(f"{value:,.15g}", written(name, value))
 
 
 def _figure(value: object) -> str:
