@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from inzitu.errors import ArchiveFault
+from inzitu.hips import Flag, Status, Survey, cutouts
 from inzitu.hips.tiles import Handle, Tile
 from inzitu.pipelines.parameters import CutParameters, SelectParameters
 from inzitu.run import cut as module
 from inzitu.run.cut import cut
 from inzitu.run.select import select
 from inzitu.run.work import Outcome, Work
+from run.conftest import Told
 from story.stage import Stage
 
 
@@ -38,6 +42,44 @@ def done(work: Work, selection: Path, folder: Path) -> Outcome:
 
 def pixels(outcome: Outcome) -> np.ndarray:
     return np.asarray(np.load(outcome.made["cutouts"] / "pixels.npy"))
+
+
+def test_each_band_has_its_own_status_fraction_and_flags(
+    few: Stage, work: Work, selection: Path, tmp_path: Path, told: Told
+) -> None:
+    tiles = sorted((few.folder / "hips/r").glob("Norder*/Dir*/Npix*.fits"))
+    contents = {tile: tile.read_bytes() for tile in tiles}
+    some = len(tiles) // 4
+    for tile in tiles[:some]:
+        tile.unlink()
+    for tile in tiles[-some:]:
+        tile.write_bytes(contents[tile][:4000])
+    try:
+        folder = done(work, selection, tmp_path / "first").made["cutouts"]
+        picked = pq.read_table(selection).to_pydict()
+        stamps = cutouts(
+            [Survey.open(entry.hips) for entry in work.manifest.archive.surveys],
+            picked["ra"],
+            picked["dec"],
+            size=28,
+            scale=CutParameters().scale,
+        )
+    finally:
+        for tile, content in contents.items():
+            tile.write_bytes(content)
+    rows, bands = pq.read_table(folder / "rows.parquet"), work.manifest.archive.bands
+    for k, band in enumerate(bands):
+        assert rows[f"status_{band}"].to_pylist() == [Status(value).word for value in stamps.status[:, k]]
+        assert rows[f"fraction_{band}"].to_pylist() == stamps.fraction[:, k].tolist()
+        assert rows[f"flags_{band}"].to_pylist() == [Flag(value).words for value in stamps.flags[:, k]]
+    assert rows["status"].to_pylist() == stamps.status_words()
+    counts = Counter(rows["status_r"].to_pylist())
+    assert counts["error"]
+    assert counts["blank"] + counts["partial"]
+    assert json.loads((folder / "cutouts.json").read_text())["statuses"] == {
+        band: counts if band == "r" else {"ok": rows.num_rows} for band in bands
+    }
+    assert [line.partition(":")[0] for line in told.lines if line.startswith("band ")] == ["band r"]
 
 
 def test_an_attempt_that_dies_before_its_record_is_written_leaves_no_zeros_to_the_next(

@@ -110,22 +110,27 @@ def _written(
     """Write the folder of cutouts and the list of what was read."""
     folder, reading, entries = work.folder / "cutouts", work.folder / "tiles.parquet", work.manifest.archive.surveys
     folder.mkdir()
-    table = _rows_table(part, rows)
+    bands = [entry.band for entry in entries]
+    table = _rows_table(part, rows, bands)
     pq.write_table(table, folder / "rows.parquet")
+    tallies = {band: _tally(table[f"status_{band}"]) for band in bands}
     description = {
-        "bands": [entry.band for entry in entries],
+        "bands": bands,
         "size": stamps.size,
         "scale": stamps.scale,
         "resampling": "bilinear",
         "units": [entry.unit for entry in entries],
-        "surveys": {entry.band: dict(survey.properties) for entry, survey in zip(entries, surveys, strict=True)},
+        "surveys": {band: dict(survey.properties) for band, survey in zip(bands, surveys, strict=True)},
+        "statuses": tallies,
     }
     (folder / "cutouts.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-    reads = _reads_table(part, [entry.band for entry in entries])
+    reads = _reads_table(part, bands)
     pq.write_table(reads, reading)
     tiles = pc.count_distinct(reads["uri"]).as_py()
-    tally = ", ".join(f"{row['counts']:,} {row['values']}" for row in table["status"].value_counts().to_pylist())
-    work.log(f"cut {table.num_rows:,} stamps from {tiles:,} tiles: {tally}")
+    work.log(f"cut {table.num_rows:,} stamps from {tiles:,} tiles: {_listed(_tally(table['status']))}")
+    for band, tally in tallies.items():
+        if set(tally) != {"ok"}:
+            work.log(f"band {band}: {_listed(tally)}")
     account = {"bytes_read": pc.sum(reads["bytes"]).as_py() or 0, "tiles": tiles}
     # A tile that could not be used may be mended without a change of the survey's properties.
     certain = not (part.status == Status.ERROR).any()
@@ -133,18 +138,29 @@ def _written(
     return Outcome(made={"cutouts": folder}, readings={"tiles": reading}, account=account, certain=certain)
 
 
-def _rows_table(part: Unfinished, rows: pa.ChunkedArray[pa.Int64Scalar]) -> pa.Table:
-    """Return what became of each row, in all bands together."""
+def _rows_table(part: Unfinished, rows: pa.ChunkedArray[pa.Int64Scalar], bands: list[str]) -> pa.Table:
+    """Return what became of each row, in all bands together and in each."""
     statuses = pa.array([status.word for status in Status])
     flags = pa.array([Flag(union).words for union in range(1 << len(Flag))])
-    return pa.table(
-        {
-            "row": rows,
-            "status": statuses.take(pa.array(part.status.max(axis=1))),
-            "fraction": part.fraction.min(axis=1),
-            "flags": flags.take(pa.array(np.bitwise_or.reduce(part.flags, axis=1))),
-        }
-    )
+
+    def told(status: np.ndarray, fraction: np.ndarray, union: np.ndarray, suffix: str) -> dict[str, object]:
+        values = statuses.take(pa.array(status)), fraction, flags.take(pa.array(union))
+        return {name + suffix: value for name, value in zip(("status", "fraction", "flags"), values, strict=True)}
+
+    columns = {"row": rows}
+    columns |= told(part.status.max(axis=1), part.fraction.min(axis=1), np.bitwise_or.reduce(part.flags, axis=1), "")
+    for k, band in enumerate(bands):
+        columns |= told(part.status[:, k], part.fraction[:, k], part.flags[:, k], f"_{band}")
+    return pa.table(columns)
+
+
+def _tally(words: pa.ChunkedArray[pa.StringScalar]) -> dict[str, int]:
+    """Count the rows by their status."""
+    return {row["values"]: row["counts"] for row in words.value_counts().to_pylist()}
+
+
+def _listed(tally: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {word}" for word, count in tally.items())
 
 
 def _reads_table(part: Unfinished, bands: list[str]) -> pa.Table:
