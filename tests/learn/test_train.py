@@ -145,6 +145,36 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Pa
     assert same(whole, resumed)
 
 
+_FIRST = """
+import sys, json, pathlib
+import pytest
+from inzitu.learn.train import train
+from learn.test_train import TINY
+from learn.tiny import coloured, offer, thirds
+with pytest.MonkeyPatch.context() as patch:
+    offer(patch)
+    options = {"checkpoints": pathlib.Path(sys.argv[1]), "checkpoint_seconds": 0.0}
+    found = train(*coloured(60), thirds(60), recipe=TINY, **options, report=lambda told: print(told.step, flush=True))
+print(json.dumps(found.history))
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:orbax")
+def test_of_two_workers_at_one_training_the_second_waits_and_goes_on_with_what_the_first_left(tmp_path: Path) -> None:
+    command, environment = [sys.executable, "-c", _FIRST, str(tmp_path)], os.environ | {"PYTHONPATH": "tests"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout
+        assert int(first.stdout.readline()) < 20
+        steps: list[int] = []
+        second = train(
+            *coloured(60), thirds(60), recipe=TINY, checkpoints=tmp_path, report=lambda told: steps.append(told.step)
+        )
+        left = json.loads(first.stdout.read().splitlines()[-1])
+    assert steps == []  # the first has taken every step
+    assert left == list(map(dict, second.history))
+    assert same(second, train(*coloured(60), thirds(60), recipe=TINY))
+
+
 def test_the_way_is_reported_with_the_time_left() -> None:
     images, labels = coloured(60)
     reports: list[Report] = []

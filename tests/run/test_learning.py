@@ -17,6 +17,7 @@ from scipy.special import ndtr
 
 from inzitu.errors import ParameterFault, TableFault
 from inzitu.learn import bundles
+from inzitu.learn.heads import MixtureHead
 from inzitu.learn.recipe import Recipe
 from inzitu.learn.ship import ship
 from inzitu.manifest import Manifest
@@ -38,6 +39,7 @@ from inzitu.run.search import search
 from inzitu.run.stamps import StampSet
 from inzitu.run.train import Lesson, train
 from inzitu.run.work import Work
+from run.conftest import Told
 from run.stampset import NETWORK, write_cutouts, write_stamps, z_of
 
 QUICK: dict[str, Any] = {"network": "own", "epochs": 40, "learning_rate": 0.01, "validation_fraction": 0.3}
@@ -233,6 +235,18 @@ def test_one_bad_row_in_a_batch_is_sky_and_the_others_learn(inputs: dict[str, Pa
     assert pq.read_table(found["predictions"])["z_median"].null_count == 0
 
 
+def test_a_training_whose_mixture_collapses_is_told_in_the_log_of_the_job(
+    inputs: dict[str, Path], work: Work, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = MixtureHead.initial_bias
+    down = np.array([0, -30, -30, 0, 0, 0, 0, 0, 0], np.float32)  # so far that no gradient reaches these logits
+    monkeypatch.setattr(MixtureHead, "initial_bias", lambda head, labels: begin(head, labels) + down)
+    found = trained(inputs, work, head="mixture(3)", epochs=2)
+    [line] = [line for line in told.lines if "collapsed" in line]
+    assert "collapsed from 3 components to 1" in line
+    assert bundles.load(found["model"]).json["remarks"] == [line]
+
+
 def test_a_search_keeps_the_best_trial_and_trains_none_twice(inputs: dict[str, Path], work: Work) -> None:
     parameters = SearchParameters(**(QUICK | {"epochs": 10}), grid="learning_rate=1e-5/1e-2; head=mixture(1)")
     made = search(parameters, inputs, work).made
@@ -264,7 +278,7 @@ def test_a_trial_that_an_attempt_left_of_other_rows_or_parameters_is_not_taken(
     def learned(_: Lesson, recipe: Recipe, __: object, *, checkpoints: Path) -> Any:
         assert not list(checkpoints.parent.iterdir())
         trained.append(recipe)
-        return SimpleNamespace(validation_crps=float(len(trained)))
+        return SimpleNamespace(validation_crps=float(len(trained)), remarks=())
 
     monkeypatch.setattr(Lesson, "learned", learned)
     monkeypatch.setattr(Lesson, "save", lambda *_: None)
@@ -286,7 +300,7 @@ def test_each_trial_trains_the_network_that_it_names(
 
     def learned(_: Lesson, recipe: Recipe, *__: object, **___: object) -> Any:
         trained.append(recipe)
-        return SimpleNamespace(validation_crps=1.0)
+        return SimpleNamespace(validation_crps=1.0, remarks=())
 
     monkeypatch.setattr(Lesson, "learned", learned)
     monkeypatch.setattr(Lesson, "require_room", lambda *_, **__: None)  # of so small a stamp that inzitu takes none

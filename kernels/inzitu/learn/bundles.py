@@ -278,6 +278,7 @@ def _about(trained: Trained) -> dict[str, Any]:
         "validation_crps": trained.validation_crps,
         "recipe": recipe.json() | {"network": _shown(recipe.network)},
         "history": [dict(entry) for entry in trained.history],
+        "remarks": list(trained.remarks),
         "test_time_average": "the 8 symmetries, mean of the raw outputs",
         "versions": {name: version(name) for name in ("inzitu", "jax", "jaxlib", "flax", "optax", "numpy")},
     }

@@ -1,16 +1,20 @@
 """Checkpoints of a training: written whole or not at all, the last two kept.
 
 Orbax writes each into a temporary folder and renames it, so a checkpoint that has its final name is complete. Should
-the last one be damaged all the same, the one before is taken and the damaged one is deleted.
+the last one be damaged all the same, the one before is taken and the damaged one is deleted. One process at a time has
+the folder: a second one, as a worker that takes over from one that still breathes, waits until the first is gone.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import IO, Any
 
 import jax
 import numpy as np
@@ -18,10 +22,12 @@ import orbax.checkpoint as ocp
 
 _log = logging.getLogger(__name__)
 KEPT = 2
+# A worker that was taken over from learns of it within a dispatch, and ends [s].
+PATIENCE = 60.0
 
 
 class CheckpointError(ValueError):
-    """The checkpoints in the folder belong to another training."""
+    """The checkpoints in the folder belong to another training, or another process has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +44,30 @@ class Checkpoints:
 
     manager: ocp.CheckpointManager
     identity: str
+    _lock: IO[str]
 
     @classmethod
-    def open(cls, folder: Path, *, identity: str) -> Checkpoints:
-        """Open a folder, which is made if it is not there."""
+    def open(cls, folder: Path, *, identity: str, patience: float = PATIENCE) -> Checkpoints:
+        """Open a folder, which is made if it is not there.
+
+        Parameters
+        ----------
+        folder
+            Where the checkpoints are; nobody else has it until it is closed, or this process ends.
+        identity
+            Digest of recipe and data.
+        patience
+            How long to wait for another process that has it [s].
+
+        Raises
+        ------
+        CheckpointError
+            Another process still has it.
+        """
+        lock = _locked(folder, patience)
         # Synchronous: a training state is small, and a checkpoint that is reported must be on disk.
         options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, enable_async_checkpointing=False)
-        return cls(ocp.CheckpointManager(folder.resolve(), options=options), identity)
+        return cls(ocp.CheckpointManager(folder.resolve(), options=options), identity, lock)
 
     def save(self, step: int, state: Any, history: Sequence[Mapping[str, float]]) -> None:
         """Write the state of a training after so many steps."""
@@ -92,6 +115,31 @@ class Checkpoints:
         leaves: list[Any] = self.manager.restore(step, args=parts)["state"]
         return leaves
 
-    def close(self) -> None:
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Let go of the folder."""
         self.manager.close()
+        self._lock.close()
+
+
+def _locked(folder: Path, patience: float) -> IO[str]:
+    """Give the folder's lock, which the kernel takes back from a process that dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, end = (folder / "lock").open("w", encoding="ascii"), time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < end:
+                time.sleep(0.1)
+                continue
+            lock.close()
+            raise CheckpointError(
+                f"another process trains from the checkpoints in {folder} and did not end within {patience:g} s: "
+                "stop it, or give this training a folder of its own"
+            ) from None
+        return lock

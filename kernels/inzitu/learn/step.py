@@ -19,7 +19,9 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
+from inzitu.learn.collapse import own_weights
 from inzitu.learn.dataset import Dataset
+from inzitu.learn.heads import MixtureHead
 from inzitu.learn.precision import pytree
 from inzitu.learn.recipe import Recipe
 
@@ -56,8 +58,9 @@ class State:
         The networks, stacked: the member is the first axis of every array.
     best
         Of each member the running mean of the parameters that validated best.
-    best_crps, waited
-        Its validation CRPS, and the evaluations since then.
+    best_crps, best_weights, waited
+        Its validation CRPS, the most weight of its own that each component has in a validation row
+        (`inzitu.learn.collapse`), and the evaluations since then.
     """
 
     seed: Any
@@ -67,6 +70,7 @@ class State:
     members: Any
     best: Any
     best_crps: Any
+    best_weights: Any
     waited: Any
 
 
@@ -108,7 +112,8 @@ class Program:
     def begin(self, parameters: Any) -> State:
         """Give the first state of stacked parameters."""
         members = Member(parameters, parameters, jax.vmap(self.optimiser.init)(parameters))
-        count = len(jax.tree.leaves(parameters)[0])
+        count, head = len(jax.tree.leaves(parameters)[0]), self.recipe.parsed_head()
+        components = head.k if isinstance(head, MixtureHead) else 0
         state = State(
             seed=jnp.array(self.recipe.seed, jnp.uint32),
             step=jnp.zeros((), jnp.int32),
@@ -117,6 +122,7 @@ class Program:
             members=members,
             best=parameters,
             best_crps=jnp.full(count, jnp.inf, jnp.float32),
+            best_weights=jnp.zeros((count, components), jnp.float32),
             waited=jnp.zeros(count, jnp.int32),
         )
         # Copies of their own, to be donated, and of explicit types: a weak one would compile the program again.
@@ -149,16 +155,17 @@ class Program:
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def validate(self, state: State, blocks: Dataset, mask: Array) -> tuple[State, Float[Array, " member"]]:
         """Score the running means on the validation rows, and keep those that are the best so far."""
-        each = each_member(lambda mean: self._crps(mean, blocks, mask), state.waited.shape[0])
-        crps = each(state.members.mean)
+        each = each_member(lambda mean: self._validated(mean, blocks, mask), state.waited.shape[0])
+        crps, weights = each(state.members.mean)
         better = crps < state.best_crps
 
         def chosen(new: Array, old: Array) -> Array:
             return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
-        best = jax.tree.map(chosen, state.members.mean, state.best)
+        now, before = (state.members.mean, crps, weights), (state.best, state.best_crps, state.best_weights)
+        best, best_crps, best_weights = jax.tree.map(chosen, now, before)
         waited = jnp.where(better, 0, state.waited + 1)
-        return replace(state, best=best, best_crps=jnp.minimum(crps, state.best_crps), waited=waited), crps
+        return replace(state, best=best, best_crps=best_crps, best_weights=best_weights, waited=waited), crps
 
     def keys(self, state: State, members: int) -> Key[Array, " member"]:
         """Give the key of each member's augmentation in a step."""
@@ -205,15 +212,18 @@ class Program:
         mean = jax.tree.map(lambda m, p: m + (1 - memory) * (p - m), member.mean, parameters)
         return Member(parameters, mean, optimiser), loss, fine
 
-    def _crps(self, parameters: Any, blocks: Dataset, mask: Array) -> Array:
+    def _validated(self, parameters: Any, blocks: Dataset, mask: Array) -> tuple[Array, Array]:
+        """Give the mean CRPS of the validation rows, and the most that each component has in one of them."""
         network, head = nnx.merge(self.graph, parameters), self.recipe.parsed_head()
 
-        def total(block: tuple[Dataset, Array]) -> Array:
+        def scored(block: tuple[Dataset, Array]) -> tuple[Array, Array]:
             rows, real = block
-            crps = head.crps(network(rows.images.astype(jnp.float32), rows.scalars), rows.labels)
-            return jnp.sum(jnp.where(real, crps, 0.0))
+            raw = network(rows.images.astype(jnp.float32), rows.scalars)
+            own = own_weights(head.distribution(raw))
+            return jnp.sum(jnp.where(real, head.crps(raw, rows.labels), 0.0)), jnp.max(own * real[:, None], axis=0)
 
-        return jnp.sum(lax.map(total, (blocks, mask))) / jnp.sum(mask)
+        crps, own = lax.map(scored, (blocks, mask))
+        return jnp.sum(crps) / jnp.sum(mask), jnp.max(own, axis=0)
 
 
 def shared(rows: Array) -> Array:

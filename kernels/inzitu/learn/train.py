@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from jaxtyping import Float, Integer
 
 from inzitu.learn import networks
 from inzitu.learn.checkpoints import Checkpoints
+from inzitu.learn.collapse import remarks
 from inzitu.learn.dataset import Dataset, batches, check, digest, padded
 from inzitu.learn.diagnosis import TrainingError, explained
 from inzitu.learn.images import Normalisation, present
@@ -121,13 +123,13 @@ def train(
         Source(images, labels, columns, rows[part], normalisation) for part in (Part.TRAIN, Part.VALIDATION)
     )
     program, state = _begun(recipe, images.shape[1:], labels, rows)
-    store = _opened(checkpoints, recipe.digest() + digest(images, labels, split, columns))
     draw = functools.partial(_drawn, recipe, len(rows[Part.TRAIN]))
     batch = recipe.batch_size * (recipe.members or 1)
     state, blocks = everywhere((state, held.placed()))
     stamps = rows_of(training, draw, batch=batch, memory=memory)
     loop = _Loop(program, stamps, blocks, rows[Part.TRAIN], report or (lambda _: None))
-    state, history = loop.run(state, store, checkpoint_seconds)
+    with _opened(checkpoints, recipe.digest() + digest(images, labels, split, columns)) as store:
+        state, history = loop.run(state, store, checkpoint_seconds)
     return Trained(
         recipe=recipe,
         input_shape=images.shape[1:],
@@ -140,6 +142,7 @@ def train(
         validation_crps=float(np.mean(state.best_crps)),
         ood=_usual(images[rows[Part.TRAIN][:: -(-len(rows[Part.TRAIN]) // MOST_REFERENCES)]], normalisation),
         history=tuple(history),
+        remarks=remarks(np.asarray(state.best_weights)),
     )
 
 
@@ -253,8 +256,8 @@ def _columns(scalars: jax.Array, images: np.ndarray, *, masked: bool) -> np.ndar
     return np.concatenate([np.asarray(scalars), np.concatenate(there)], axis=1)
 
 
-def _opened(folder: Path | None, identity: str) -> Checkpoints | None:
-    return None if folder is None else Checkpoints.open(folder, identity=identity)
+def _opened(folder: Path | None, identity: str) -> AbstractContextManager[Checkpoints | None]:
+    return nullcontext() if folder is None else Checkpoints.open(folder, identity=identity)
 
 
 def _usual(images: np.ndarray, normalisation: Normalisation) -> OodModel:

@@ -40,6 +40,8 @@ class Trained:
         The training rows' colours, beside which a new row is usual or strange.
     history
         Step, training loss and validation CRPS of each evaluation.
+    remarks
+        What who uses it should know: components of the mixtures that were lost.
     """
 
     recipe: Recipe
@@ -53,3 +55,4 @@ class Trained:
     validation_crps: float
     ood: OodModel
     history: tuple[Mapping[str, float], ...]
+    remarks: tuple[str, ...] = ()

@@ -61,6 +61,7 @@ class Trials:
         found = {
             "trial": number,
             "validation_crps": trained.validation_crps,
+            "remarks": trained.remarks,
             "seconds": round(perf_counter() - began, 1),
         }
         half = folder / "done.tmp"
@@ -86,6 +87,8 @@ def search(parameters: SearchParameters, inputs: Mapping[str, Path], work: Work)
         asked = {name: chosen[number][name] for name in parameters.axes()}
         found.append(result | {"parameters": asked})
         work.log(f"trial {number} ({_shown(asked)}): validation CRPS {result['validation_crps']:.4f}")
+        for remark in result["remarks"]:
+            work.log(f"trial {number}, {remark}")
         best = min(found, key=lambda trial: trial["validation_crps"])
         work.progress(len(found), len(chosen), crps=round(best["validation_crps"], 4))
     path = work.folder / "trials.json"

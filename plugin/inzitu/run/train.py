@@ -120,6 +120,8 @@ def train(parameters: TrainParameters, inputs: Mapping[str, Path], work: Work) -
         checkpoints=work.checkpoints,
         report=lambda report: _tell(report, work),
     )
+    for remark in trained.remarks:
+        work.log(remark)
     return lesson.save(trained, work.folder)
 
 
