@@ -95,6 +95,8 @@ def estimate_table(told: Mapping[str, Any]) -> Iterator[Table]:
         yield _table(("takes", ""), ((name.replace("_", " "), written(name, value)) for name, value in amounts.items()))
     network = estimated.get("network") or {}
     remarks = [("parameters of the network", f"{network['parameters']:,}")] if network else []
+    if made := estimated.get("made"):
+        remarks.append(("made before", f"{', '.join(made)}: found again, which takes no time"))
     remarks += [("hint", hint) for hint in estimated.get("hints", ())]
     if told["quote"]:
         remarks.append(("ends, if run now", told["quote"]))
@@ -145,7 +147,9 @@ def _shown(default: object) -> str:
 
 
 def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
-    table = Table(*heads, box=None, show_header=any(heads))
+    table = Table(box=None, show_header=any(heads))
+    for number, head in enumerate(heads, 1):  # what is short stays whole, and the last column is folded
+        table.add_column(head, no_wrap=number < len(heads))
     for row in rows:
         table.add_row(*row)
     return table

@@ -34,9 +34,9 @@ def done(store: JobStore, create: Callable[..., Job]) -> Any:
     return make
 
 
-def test_the_pace_of_a_step_is_the_median_over_what_the_default_says(done: Any) -> None:
+def test_the_pace_of_a_step_is_the_median_over_what_the_default_says_which_has_a_vote(done: Any) -> None:
     jobs = []
-    for factor in (2.0, 3.0, 50.0):
+    for factor in (2.0, 3.0, 4.0, 50.0):
         amounts = {"usable": 1000.0, "bytes_read": 1e8}
         jobs.append(done(**amounts, seconds_cut=factor * default_seconds("cut", amounts), seconds_mine=factor))
     found = paces(jobs)
@@ -45,13 +45,22 @@ def test_the_pace_of_a_step_is_the_median_over_what_the_default_says(done: Any) 
     assert set(found) == {"cut", "mine"}
 
 
+def test_one_slow_job_does_not_decide_for_everybody(done: Any) -> None:
+    slow = done(rows=1, catalogue_bytes=1, seconds_select=100 * default_seconds("select", {}))
+    usual = [done(rows=1, catalogue_bytes=1, seconds_select=default_seconds("select", {})) for _ in range(2)]
+    assert paces([slow])["select"] == pytest.approx(10, rel=1e-3), "half-way to it, in factors"
+    assert paces([slow, usual[0]])["select"] == pytest.approx(1, rel=1e-3)
+    assert paces([*usual, slow])["select"] == pytest.approx(1, rel=1e-3)
+
+
 def test_a_step_whose_work_is_not_known_teaches_nothing(done: Any) -> None:
     assert paces([done(seconds_train=100.0, images_trained=5)]) == {}
     job = done({"network": NETWORK}, seconds_train=100.0, images_trained=60_000)
     assert amounts_of(job)["flops_train"] == 3 * 1e6 * 60_000
-    assert paces([job])["train"] == pytest.approx(100 / (10 + 3 * 1e6 * 60_000 / 60e9))
-    foreseen = done({"network": NETWORK, "amounts": {"flops_search": 60e9}}, seconds_search=22.0)
-    assert paces([foreseen])["search"] == pytest.approx(2), "what no account counts is taken as foreseen"
+    ratio = 100 / (10 + 3 * 1e6 * 60_000 / 60e9)
+    assert paces([job] * 2)["train"] == pytest.approx(ratio)
+    foreseen = done({"network": NETWORK, "amounts": {"flops_train": 60e9}}, seconds_search=22.0)
+    assert paces([foreseen] * 2)["search"] == pytest.approx(2), "what no account counts is taken as foreseen"
 
 
 @pytest.mark.parametrize(

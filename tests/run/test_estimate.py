@@ -25,7 +25,8 @@ from inzitu.pipelines import Request, check
 from inzitu.pipelines.parameters import CutParameters
 from inzitu.run import examine
 from inzitu.run.cut import cut
-from inzitu.run.estimate import BASE_MEMORY, _usable, estimated
+from inzitu.run.estimate import BASE_MEMORY, estimated
+from inzitu.run.expectation import usable_rows
 from inzitu.run.select import select
 from inzitu.run.trainings import network_of, trainings_of
 from inzitu.run.work import Work
@@ -33,6 +34,12 @@ from inzitu.web.examiner import AT_ONCE, WAITING
 from story.stage import Stage
 
 ARCSEC = 1 / 3600
+
+
+@pytest.fixture(autouse=True)
+def trained_on_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take a handful of rows for enough to train on."""
+    monkeypatch.setattr("inzitu.run.train.FEWEST_ROWS", 8)
 
 
 @pytest.fixture
@@ -114,14 +121,19 @@ def test_operations_are_those_of_the_images_that_pass(files: dict[str, Path], ma
     assert amounts["memory"] > network["memory"]
 
 
-def test_too_few_training_rows_are_told_before_the_job_runs(files: dict[str, Path], manifest: Manifest) -> None:
-    assert estimated(asked(), files, manifest, paces={})["refused"].startswith("Only 8 training rows can be used")
+def test_too_few_training_rows_are_told_before_the_job_runs(
+    files: dict[str, Path], manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inzitu.run.train.FEWEST_ROWS", 9)
+    told = estimated(asked(), files, manifest, paces={})
+    assert told["refused"].startswith("Only 8 training rows can be used")
+    assert told["amounts"] == {}, "what cannot run takes nothing"
 
 
 @pytest.mark.parametrize(("share", "expected"), [(1.0, 3), (0.5, 6), (0.3, 10), (0.1, 12), (0.0, 12)])
 def test_what_matched_in_a_part_of_the_catalogue_is_extrapolated(share: float, expected: int) -> None:
     rows = pa.table({"status": ["ok"] * 3 + ["unmatched"] * 9 + ["outside"] * 5})
-    assert _usable(SimpleNamespace(share=share), rows) == expected  # type: ignore[arg-type]  # all that it looks at
+    assert usable_rows(SimpleNamespace(share=share), rows) == expected  # type: ignore[arg-type]  # all that it looks at
 
 
 def test_a_search_that_is_not_cut_short_is_whole_and_one_behind_tap_is_none(
@@ -149,7 +161,8 @@ def test_every_training_of_a_job_counts(files: dict[str, Path], manifest: Manife
     once = estimated(asked(SIZE="28", EPOCHS="3"), files, manifest, paces={})["amounts"]
     grid = "learning_rate=3e-4/1e-3; epochs=3/6"
     searched = estimated(asked("search-predict", SIZE="28", GRID=grid), files, manifest, paces={})["amounts"]
-    assert searched["flops_search"] == pytest.approx(2 * (1 + 2) * once["flops_train"])
+    assert searched["flops_train"] == pytest.approx(2 * (1 + 2) * once["flops_train"])
+    assert searched["images_trained"] == 2 * (1 + 2) * once["images_trained"]
     assert searched["predicted"] == once["predicted"]
     alone = manifest.model_copy(update={"engine": manifest.engine.model_copy(update={"workers": 1})})
     single = estimated(asked("search-predict", SIZE="28", GRID=grid), files, alone, paces={})["amounts"]
@@ -182,11 +195,61 @@ def test_a_network_of_ones_own_cannot_be_tried_unless_it_is_sent(files: dict[str
         trainings_of(asked("search-predict", GRID="network=own/dcmdn-a"), files, manifest)
 
 
-def test_of_a_list_that_the_job_makes_nothing_is_known(manifest: Manifest) -> None:
-    told = estimated(check([("PIPELINE", "download-train-evaluate")], []), {}, manifest, paces={})
-    assert "lists" not in told
-    assert "made by a step of the job" in told["hints"][0]
-    assert told["network"]["parameters"] > 4e6
+def test_both_trainings_of_a_comparison_are_counted(few: Stage, files: dict[str, Path], manifest: Manifest) -> None:
+    given = {"SIZE": "32", "EPOCHS": "3", "MEMBERS": "1", "AGAINST": "dcmdn-b,pasquet"}
+    request = check([("PIPELINE", "train-test-compare"), *given.items()], ["training"])
+    told = estimated(request, {"training": files["training"]}, manifest, paces={})
+    amounts, learnt = told["amounts"], 8 - 1 - 2
+    assert amounts["images_trained"] == 3 * learnt
+    assert amounts["images_compared"] == 2 * 3 * learnt
+    [[_], others] = trainings_of(request, files, manifest).values()
+    each = [training.network.flops for training in others]
+    assert each[0] != each[1]
+    assert amounts["flops_compare"] == pytest.approx(3 * 3 * learnt * sum(each))
+    assert amounts["seconds_compare"] == pytest.approx(default_seconds("compare", amounts), rel=1e-3)
+
+
+def test_a_list_that_the_job_downloads_is_counted_as_long_as_it_may_be(
+    few: Stage, files: dict[str, Path], manifest: Manifest
+) -> None:
+    asked = [
+        ("PIPELINE", "download-train-predict"),
+        ("TOP", "100"),
+        ("SIZE", "28"),
+        ("EPOCHS", "3"),
+        ("BATCH_SIZE", "90"),
+        ("MEMBERS", "1"),
+    ]
+    told = estimated(check(asked, ["targets"]), {"targets": files["targets"]}, manifest, paces={})
+    amounts = told["amounts"]
+    assert list(told["lists"]) == ["targets"]
+    assert "At most: the job fetches a list of up to TOP=100 rows" in told["hints"][0]
+    assert (amounts["rows"], amounts["usable"], amounts["images_trained"]) == (100 + 6, 100 + 4, 3 * 90)
+    assert amounts["predicted"] == 4 + 10
+    assert amounts["stamp_bytes"] == 104 * 28 * 28 * 5 * 4
+    assert amounts["seconds"] > amounts["seconds_download"] > 0
+    alone = estimated(check([("PIPELINE", "download-sdss"), *asked[1:3]], []), {}, manifest, paces={})["amounts"]
+    assert (alone["rows"], alone["usable"], "seconds_dataset" in alone, "flops_train" in alone) == (
+        100,
+        100,
+        True,
+        False,
+    )
+    # All of a small archive may be read: places spread over it leave few tiles out. The targets' come besides.
+    there = len(list((few.folder / "hips").rglob("Npix*.fits")))
+    assert 0.5 * there <= alone["tiles"] <= there < there + amounts["tiles"] - alone["tiles"]
+
+
+def test_what_was_made_before_takes_nothing(files: dict[str, Path], manifest: Manifest) -> None:
+    given = asked(SIZE="28", EPOCHS="3")
+    anew = estimated(given, files, manifest, paces={})
+    told = estimated(given, files, manifest, paces={}, made=("select", "cut", "train"))
+    assert told["made"] == ["select", "cut", "train"]
+    nothing = ("catalogue_bytes", "bytes_read", "tiles", "images_trained", "flops_train")
+    for name in (*nothing, *(f"seconds_{step}" for step in told["made"])):
+        assert (told["amounts"][name], anew["amounts"][name] > 0) == (0, True), name
+    for name in ("rows", "usable", "stamp_bytes", "predicted", "flops_predict", "seconds_predict"):
+        assert told["amounts"][name] == anew["amounts"][name], name
 
 
 # The process

@@ -9,7 +9,7 @@ from pydantic import Field
 from inzitu.pipelines import Kind, Parameters, Pipeline, Port, Request, Step
 from inzitu.prov.facts import ActivityKind
 from inzitu.prov.verification import read_local, verify
-from inzitu.run.runner import Runner
+from inzitu.run.runner import Runner, made_before
 from inzitu.run.work import Outcome, Work
 
 CALLS: list[int] = []
@@ -91,6 +91,19 @@ def test_equal_inputs_parameters_and_code_find_what_is_there(
     other = runner_of("three").run(request(3), upload)["counted"]
     assert CALLS == [2, 3]
     assert first == again != other
+
+
+def test_what_would_be_found_is_known_before_anything_runs(
+    runner_of: Callable[[str], Runner], upload: dict[str, Path]
+) -> None:
+    runner = runner_of("one")
+    assert made_before(request(2), upload, runner.manifest, runner.recorder) == ()
+    runner.run(request(2), upload)
+    assert made_before(request(2), upload, runner.manifest, runner.recorder) == ("count",)
+    assert made_before(request(3), upload, runner.manifest, runner.recorder) == ()
+    upload["training"].write_text("ra,dec,z\n1,2,4\n")
+    assert made_before(request(2), upload, runner.manifest, runner.recorder) == ()
+    assert CALLS == [2]
 
 
 def test_another_state_of_the_archive_finds_nothing(

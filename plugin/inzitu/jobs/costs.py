@@ -1,7 +1,8 @@
 """What the steps of a job cost: a default for a small host, and the pace that this deployment really has.
 
 The default is a line: so many seconds however little there is to do, and so many for each unit of what a job's account
-counts. The pace of a step is the median, over completed jobs, of what it took to what the line says.
+counts. The pace of a step is the median, over completed jobs, of what it took to what the line says. The line itself
+has one vote among them, so that no single job, the first or one on a busy day, decides what is told to everybody.
 
 See `inzitu.run.estimate` for what there will be to do.
 """
@@ -9,6 +10,7 @@ See `inzitu.run.estimate` for what there will be to do.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import exp, log
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +23,12 @@ BACKWARD = 3
 """A training step in units of its way forward: once there and twice back."""
 
 _LINES: Mapping[str, tuple[float, Mapping[str, float]]] = {
+    "download": (5.0, {"rows": 1e-3}),
     "select": (0.5, {"rows": 1e-5, "catalogue_bytes": 2e-9}),
     "cut": (0.5, {"usable": 5e-4, "bytes_read": 5e-9}),
+    "dataset": (0.5, {"stamp_bytes": 5e-9}),
     "train": (10.0, {"flops_train": 1 / 60e9}),
-    "search": (10.0, {"flops_search": 1 / 60e9}),
+    "search": (10.0, {"flops_train": 1 / 60e9}),
     "compare": (10.0, {"flops_compare": 1 / 60e9}),
     "calibrate": (3.0, {}),
     "predict": (3.0, {"flops_predict": 1 / 80e9}),
@@ -33,6 +37,7 @@ _LINES: Mapping[str, tuple[float, Mapping[str, float]]] = {
 }
 """Seconds of each step, and for each unit of an amount, on 2 cores without an accelerator."""
 _ANY = (1.0, dict[str, float]())
+_SHORTEST = 1e-3
 _PREFIXES = ("", "k", "M", "G", "T", "P")
 
 
@@ -51,8 +56,9 @@ def paces(jobs: Iterable[Job]) -> dict[str, float]:
         for name, seconds in job.accounts.items():
             step = name.removeprefix("seconds_")
             if step != name and set(_LINES.get(step, _ANY)[1]) <= set(amounts):
-                found.setdefault(step, []).append(seconds / default_seconds(step, amounts))
-    return {step: median(ratios) for step, ratios in found.items()}
+                found.setdefault(step, [0.0]).append(log(max(seconds, _SHORTEST) / default_seconds(step, amounts)))
+    # Of logarithms, so that between two votes twice as slow and twice as fast weigh the same.
+    return {step: exp(median(ratios)) for step, ratios in found.items()}
 
 
 def amounts_of(job: Job) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """What a job will find and take, before it runs: rows, tiles, bytes, operations, memory and seconds.
 
 The selection is computed by what the step select itself calls (`inzitu.archive.selection.select_rows`), the network is
-examined by what the step train builds on (`inzitu.run.trainings`); here both are only counted. No pixel is read.
+examined by what the step train builds on (`inzitu.run.trainings`); here both are only counted. No pixel is read. What
+nobody can count yet, a list that is to be downloaded, is bounded in `inzitu.run.expectation`.
 """
 
 from __future__ import annotations
@@ -10,27 +11,26 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from inzitu.archive.lists import read_lists
 from inzitu.archive.selection import select_rows
-from inzitu.errors import ArchiveFault, TableFault
-from inzitu.hips import Survey, bytes_to_read
+from inzitu.errors import TableFault
 from inzitu.jobs.costs import BACKWARD, START_SECONDS, default_seconds
-from inzitu.pipelines import Kind
+from inzitu.pipelines.download import DownloadParameters
 from inzitu.pipelines.parameters import CutParameters, SelectParameters, TrainParameters
+from inzitu.run.expectation import candidates, expectation, makes_lists, usable_rows
 from inzitu.run.select import hints, require_some
 from inzitu.run.trainings import network_of, side_by_side, trainings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from inzitu.archive.lists import SourceList
     from inzitu.archive.selection import Selection
     from inzitu.manifest import Manifest
     from inzitu.pipelines import Request
+    from inzitu.run.expectation import Expectation
     from inzitu.run.trainings import Network, Training
 
 BINS = 24
@@ -47,6 +47,7 @@ def estimated(
     manifest: Manifest,
     *,
     paces: Mapping[str, float],
+    made: Sequence[str] = (),
     enough: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Return what a job will find and take, as JSON holds it.
@@ -61,6 +62,8 @@ def estimated(
         The deployment.
     paces
         How much of its default each step has taken here (`inzitu.jobs.costs.paces`).
+    made
+        Steps whose artefacts are there, made before from the same (`inzitu.run.runner.made_before`).
     enough
         Asked after each partition of the catalogue: true ends the search, and what is matched is extrapolated.
 
@@ -73,25 +76,30 @@ def estimated(
     network = network_of(request, files, manifest, trainings)
     lists, found = _selection(request, files, manifest, enough)
     told: dict[str, Any] = {"network": None if network is None else network.json(), "refused": None}
-    amounts: dict[str, float] = {}
     if found is not None:
         told |= _rows(lists, found) | {"refused": _refusal(trainings, lists, found, manifest)}
-        amounts |= _readings(request, found, manifest)
-        if network is not None and not _makes_lists(request):
-            amounts |= _work(trainings, found, network)
+    steps = [step.name for step in request.pipeline.steps if not request.parameters[step.name].idle]
+    amounts: dict[str, float] = {}
+    if told["refused"] is None and (expected := expectation(request, found, manifest)) is not None:
+        amounts |= _readings(request, expected, made, manifest)
+        if network is not None:
+            amounts |= _work(trainings, expected, network, made)
             learning = [asked for asked in request.parameters.values() if isinstance(asked, TrainParameters)]
             beside = max((side_by_side(asked, manifest) for asked in learning), default=1)
             amounts["memory"] = BASE_MEMORY + beside * COPIES * amounts["stamp_bytes"] + network.memory
-    steps = [step.name for step in request.pipeline.steps if not request.parameters[step.name].idle]
-    if not _makes_lists(request):  # of a list that is not there yet nobody knows what it will cost
-        seconds = {step: paces.get(step, 1.0) * default_seconds(step, amounts) for step in steps}
+        seconds = {
+            step: 0.0 if step in made else paces.get(step, 1.0) * default_seconds(step, amounts) for step in steps
+        }
         amounts |= {f"seconds_{step}": value for step, value in seconds.items()}
         amounts["seconds"] = START_SECONDS + sum(seconds.values())
+    remarks = [*hints(lists), *_remarks(request, found, amounts, manifest)]
     return told | {
         "pipeline": request.pipeline.name,
+        "made": list(made),
         "amounts": {name: round(value, 3) for name, value in amounts.items()},
         "paces": {step: paces.get(step) for step in steps},
-        "hints": [*hints(lists), *_remarks(request, found, amounts, manifest)],
+        # A refusal says what looks wrong with its list.
+        "hints": [remark for remark in remarks if remark not in (told["refused"] or "")],
     }
 
 
@@ -116,7 +124,7 @@ def _rows(lists: list[SourceList], found: Selection) -> dict[str, Any]:
     for rows in lists:
         if "redshifts" not in told and np.isfinite(rows.z).any():
             sent = rows.z[np.isfinite(rows.z) & (rows.z >= 0)]
-            usable = found.of(rows.name)["z"].to_numpy()[_candidates(found.of(rows.name), found.share)]
+            usable = found.of(rows.name)["z"].to_numpy()[candidates(found.of(rows.name), found.share)]
             edges = np.histogram_bin_edges(sent, BINS)
             told["redshifts"] = {"list": rows.name, "edges": edges.round(6).tolist()} | {
                 name: np.histogram(z, edges)[0].tolist() for name, z in (("sent", sent), ("usable", usable))
@@ -139,20 +147,8 @@ def _counts(found: Selection, name: str) -> dict[str, Any]:
         "status": status,
         "flags": dict(flags),
         "footprint": {"bands": dict(found.in_bands[name]), "all": found.in_all[name]},
-        "matched": None if found.share == 0 else _usable(found, rows),
+        "matched": None if found.share == 0 else usable_rows(found, rows),
     }
-
-
-def _candidates(rows: pa.Table, share: float) -> np.ndarray:
-    """Return which rows will be used, or may be, as far as the catalogue was searched."""
-    words = ["ok"] if share == 1 else ["ok", "unmatched"]
-    return np.asarray(pc.is_in(rows["status"], pa.array(words)))
-
-
-def _usable(found: Selection, rows: pa.Table) -> int:
-    """Return how many of some rows will be used: extrapolated from what of the catalogue was searched."""
-    ok, most = (int(_candidates(rows, share).sum()) for share in (1, found.share))
-    return most if found.share == 0 else min(most, round(ok / found.share))
 
 
 def _refusal(
@@ -168,56 +164,54 @@ def _refusal(
     if trainings and "training" in {rows.name for rows in lists}:
         from inzitu.run.train import FEWEST_ROWS
 
-        usable = _usable(found, found.of("training"))
+        usable = usable_rows(found, found.of("training"))
         if usable < FEWEST_ROWS:
             return f"Only {usable} training rows can be used; training takes at least {FEWEST_ROWS}."
     return None
 
 
-def _readings(request: Request, found: Selection, manifest: Manifest) -> dict[str, float]:
+def _readings(request: Request, expected: Expectation, made: Sequence[str], manifest: Manifest) -> dict[str, float]:
     """Return rows, tiles and bytes; of a job that cuts no stamps, rows alone."""
-    rows, usable = _candidates(found.table, found.share), _usable(found, found.table)
-    amounts: dict[str, float] = {"rows": found.table.num_rows, "usable": usable}
-    amounts["catalogue_bytes"] = amounts["bytes_read"] = found.size
+    usable = sum(expected.usable.values())
+    catalogue = 0.0 if "select" in made else expected.catalogue_bytes
+    amounts: dict[str, float] = {"rows": expected.rows, "usable": usable}
+    amounts["catalogue_bytes"] = amounts["bytes_read"] = catalogue
     cut = request.parameters.get("cut")
     if isinstance(cut, CutParameters):
-        ra, dec = (found.table[name].to_numpy()[rows] for name in ("ra", "dec"))
-        try:
-            surveys = [Survey.open(entry.hips) for entry in manifest.archive.surveys]
-            tiles, size = bytes_to_read(surveys, ra, dec, size=cut.size, scale=cut.scale)
-        except (OSError, ValueError) as error:
-            raise ArchiveFault(f"A survey of the archive cannot be opened: {error}.") from error
-        amounts |= {"tiles": tiles, "bytes_read": amounts["bytes_read"] + size}
-        amounts["stamp_bytes"] = usable * cut.size**2 * len(surveys) * np.dtype(np.float32).itemsize
+        tiles, size = (0.0, 0.0) if "cut" in made else expected.tiles_and_bytes(cut, manifest)
+        amounts |= {"tiles": tiles, "bytes_read": catalogue + size}
+        amounts["stamp_bytes"] = usable * cut.size**2 * len(manifest.archive.surveys) * np.dtype(np.float32).itemsize
     return amounts
 
 
-def _work(trainings: Mapping[str, list[Training]], found: Selection, network: Network) -> dict[str, float]:
-    """Return the images and the operations of training and prediction."""
-    usable = {name: _usable(found, found.of(name)) for name in ("training", "targets")}
+def _work(
+    trainings: Mapping[str, list[Training]], expected: Expectation, network: Network, made: Sequence[str]
+) -> dict[str, float]:
+    """Return the images and the operations of training and prediction; none of what was made before."""
+    usable = expected.usable
     predicted, amounts = usable["targets"], dict[str, float]()
     for step, asked in trainings.items():
         first = asked[0].asked
         held, tested = (round(part * usable["training"]) for part in (first.validation_fraction, first.test_fraction))
         learnt = max(1, usable["training"] - held - tested)
-        images = [training.images(learnt) for training in asked]
-        if step == "train":
-            amounts["images_trained"] = sum(images)
+        images = [0 if step in made else training.images(learnt) for training in asked]
         flops = sum(training.network.flops * count for training, count in zip(asked, images, strict=True))
-        amounts[f"flops_{step}"] = BACKWARD * flops
+        # The networks that a comparison trains come after the one that the job trains.
+        one, other = ("compared", "compare") if step == "compare" else ("trained", "train")
+        amounts |= {f"images_{one}": sum(images), f"flops_{other}": BACKWARD * flops}
         predicted = held + (usable["targets"] or tested)
-    amounts |= {"predicted": predicted, "flops_predict": network.flops * network.looks * predicted}
-    return {name: amount for name, amount in amounts.items() if amount}
-
-
-def _makes_lists(request: Request) -> bool:
-    """Whether a step of the job makes a list, of which nothing is known before."""
-    return any(port.kind is Kind.LIST for step in request.pipeline.steps for port in step.makes)
+    predicted = 0 if "predict" in made else predicted
+    return amounts | {"predicted": predicted, "flops_predict": network.flops * network.looks * predicted}
 
 
 def _remarks(request: Request, found: Selection | None, amounts: Mapping[str, float], manifest: Manifest) -> list[str]:
     remarks = []
-    if _makes_lists(request):
+    if isinstance(download := request.parameters.get("download"), DownloadParameters):
+        remarks.append(
+            f"At most: the job fetches a list of up to TOP={download.top:,} rows, and all are counted as if they could "
+            "be used."
+        )
+    elif makes_lists(request):
         remarks.append("A list is made by a step of the job; neither its rows nor their cost are known before.")
     if found is None:
         return remarks

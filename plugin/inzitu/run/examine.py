@@ -23,12 +23,16 @@ from inzitu.jobs.database import open_engine
 from inzitu.jobs.store import JobStore
 from inzitu.manifest import Manifest
 from inzitu.pipelines import Kind, check
+from inzitu.prov.recorder import Recorder
 from inzitu.prov.store import ArtefactStore
 from inzitu.run.estimate import estimated
+from inzitu.run.runner import made_before
 from inzitu.run.trainings import network_of, trainings_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from sqlalchemy import Engine
 
 PAST = 20
 """Completed jobs that the pace is taken from."""
@@ -58,13 +62,19 @@ def main(arguments: Sequence[str] = tuple(sys.argv[1:])) -> int:
 def _examined(manifest: Manifest, id: str, *, started: float, whole: bool) -> dict[str, Any]:
     manifest = located(manifest)
     engine = open_engine(manifest.database_url)
+    try:
+        return _found(manifest, engine, id, started=started, whole=whole)
+    finally:
+        engine.dispose()
+
+
+def _found(manifest: Manifest, engine: Engine, id: str, *, started: float, whole: bool) -> dict[str, Any]:
     store = JobStore(engine)
     job, past = store.get(id), store.completed(last=PAST)
-    engine.dispose()
     request = check(job.parameters, [upload.name for upload in job.uploads], chains=manifest.pipelines)
-    files = {upload.name: manifest.state / upload.path for upload in job.uploads}
-    if request.model is not None:
-        files[Kind.MODEL] = ArtefactStore(manifest.artefacts).path(request.model)
+    artefacts = ArtefactStore(manifest.artefacts)
+    uploads = {upload.name: manifest.state / upload.path for upload in job.uploads}
+    files = uploads if request.model is None else uploads | {Kind.MODEL: artefacts.path(request.model)}
     if not whole:
         network = network_of(request, files, manifest, trainings_of(request, files, manifest))
         return {"network": None if network is None else network.json()}
@@ -74,6 +84,7 @@ def _examined(manifest: Manifest, id: str, *, started: float, whole: bool) -> di
         files,
         manifest,
         paces=paces(past),
+        made=made_before(request, uploads, manifest, Recorder(engine, artefacts)),
         enough=lambda: time.monotonic() > deadline,
     )
 

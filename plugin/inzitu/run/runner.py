@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from inzitu.errors import NotFoundFault
 from inzitu.prov.facts import Activity, Agent, AgentKind, Artefact, Parameter, Product, Used, key_of
+from inzitu.prov.store import digest
 from inzitu.run.surroundings import archive_state, code_version, device, software
 from inzitu.run.work import Outcome, Work
 
@@ -105,9 +106,7 @@ class Runner:
     def _artefacts(self, step: Step, parameters: Parameters, there: Mapping[str, Artefact]) -> dict[str, Artefact]:
         """Return what a step makes: found, if it has been made before, or made now."""
         inputs = {port.role: there[port.role] for port in step.takes if port.role in there}
-        settings = (*_settings(parameters), Parameter("archive", archive_state(self.manifest.archive)))
-        used = tuple(Used(role, artefact.id) for role, artefact in inputs.items())
-        key = key_of(step=step.name, parameters=settings, used=used, code=code_version())
+        settings, used, key = _run_of(step, parameters, {role: made.id for role, made in there.items()}, self.manifest)
         if (found := self.recorder.found(key, job=self.job)) is not None:
             self.log(f"{step.name}: found, made before from the same inputs, parameters and code")
             return found
@@ -159,6 +158,38 @@ class Runner:
         paths = {role: self.recorder.store.path(artefact.id) for role, artefact in inputs.items()}
         module, name = step.function.split(":")
         return cast("Outcome", getattr(importlib.import_module(module), name)(parameters, paths, work))
+
+
+def made_before(request: Request, files: Mapping[str, Path], manifest: Manifest, recorder: Recorder) -> tuple[str, ...]:
+    """Return the steps of a request, from the first on, that would be found, made before from the same.
+
+    Parameters
+    ----------
+    files
+        The uploads, by role.
+    """
+    there = {role: digest(path) for role, path in files.items()}
+    if request.model is not None:
+        there["model"] = request.model
+    names: list[str] = []
+    for step in request.pipeline.steps:
+        if request.parameters[step.name].idle:
+            continue
+        *_, key = _run_of(step, request.parameters[step.name], there, manifest)
+        if (found := recorder.found(key)) is None:
+            break  # what comes after takes what this one makes
+        there |= {role: artefact.id for role, artefact in found.items()}
+        names.append(step.name)
+    return tuple(names)
+
+
+def _run_of(
+    step: Step, parameters: Parameters, there: Mapping[str, str], manifest: Manifest
+) -> tuple[tuple[Parameter, ...], tuple[Used, ...], str]:
+    """Return the settings and inputs of a run of a step, and the key that it shares with all that make the same."""
+    settings = (*_settings(parameters), Parameter("archive", archive_state(manifest.archive)))
+    used = tuple(Used(port.role, there[port.role]) for port in step.takes if port.role in there)
+    return settings, used, key_of(step=step.name, parameters=settings, used=used, code=code_version())
 
 
 _USER = Agent("anonymous", "a user without a name", AgentKind.PERSON)
