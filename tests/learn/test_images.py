@@ -140,3 +140,26 @@ def test_brightness_keeps_the_colours() -> None:
     np.testing.assert_allclose(fluxes[..., 1] / fluxes[..., 0], 1.6, rtol=1e-5)
     magnitudes = -2.5 * np.log10(fluxes[:, 0, 0, 0] * 2.5 / 50)
     assert 0.15 < magnitudes.std() < 0.5
+
+
+def test_an_image_is_blended_with_one_of_a_neighbouring_label_and_so_are_label_and_scalars() -> None:
+    labels = jax.random.permutation(jax.random.key(0), jnp.arange(50.0) ** 2)
+    images = jnp.broadcast_to(labels[:, None, None, None], (50, 4, 4, 2))
+    key = jax.random.key(1)
+    mixed, varied, scalars = Augmentation(blend=0.5).blended(key, labels, images, labels[:, None])
+    # What is linear in the label stays so, whichever the neighbours and shares were.
+    np.testing.assert_allclose(varied, np.broadcast_to(mixed[:, None, None, None], varied.shape), rtol=1e-6)
+    np.testing.assert_allclose(scalars[:, 0], mixed, rtol=1e-6)
+    roots = np.sqrt(labels)
+    lower, upper = np.maximum(roots - 1, 0) ** 2, np.minimum(roots + 1, 49) ** 2
+    inner = (roots > 0) & (roots < 49)
+    assert np.all((mixed >= (lower + labels) / 2) & (mixed <= (upper + labels) / 2))
+    assert np.all(mixed[inner] != labels[inner])
+    assert len(np.unique(np.sign(mixed - labels)[inner])) == 2
+
+
+def test_nothing_is_blended_unless_asked_for() -> None:
+    labels = jnp.arange(3.0)
+    assert Augmentation().blended(jax.random.key(0), labels)[0] is labels
+    with pytest.raises(ImagesError, match=r"blend is 1\.5; it must be between 0 and 1"):
+        Augmentation(blend=1.5)

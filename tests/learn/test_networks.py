@@ -174,6 +174,14 @@ def test_the_outputs_begin_where_they_are_told(monkeypatch: pytest.MonkeyPatch) 
     np.testing.assert_allclose(network(random(4, 8, 8, 2)), np.tile(bias, (4, 1)), atol=0.2)
 
 
+def test_inzitu_drops_values_while_it_is_trained_and_never_when_it_predicts() -> None:
+    network, images = build("inzitu", key=KEY), random(4, 28, 28, 5)
+    first, second = (network(images, key=jax.random.key(number)) for number in (1, 2))
+    assert not np.any(np.asarray(first == second))
+    assert not np.any(np.asarray(first == network(images)))
+    np.testing.assert_array_equal(network(images), network(images))
+
+
 def test_an_unknown_network_is_an_error_that_names_the_known_ones() -> None:
     with pytest.raises(NetworkError, match="no network is called 'resnet': choose dcmdn-a, dcmdn-b, pasquet, inzitu"):
         build("resnet", key=KEY)

@@ -26,7 +26,7 @@ class Tiny(Network):
         self.dense = Dense(side * side * 8 + scalars, 32, key=keys[1])
         self.head = Dense(32, outputs, key=keys[2], initial=jax.nn.initializers.normal(0.01))
 
-    def stages(self, images: jax.Array, scalars: jax.Array) -> Stages:
+    def stages(self, images: jax.Array, scalars: jax.Array, *, key: jax.Array | None = None) -> Stages:
         values = max_pool(jax.nn.relu(self.convolution(images)))
         yield "convolution", values
         values = jnp.tanh(self.dense(jnp.concatenate([values.reshape(values.shape[0], -1), scalars], axis=-1)))

@@ -34,7 +34,9 @@ class Declared(Network):
         small = jax.nn.initializers.normal(0.01 * inputs**-0.5)
         self.head = Dense(inputs, last.out[0], key=next(keys), initial=small)
 
-    def stages(self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"]) -> Iterator[tuple[str, Array]]:
+    def stages(
+        self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"], *, key: Key[Array, ""] | None = None
+    ) -> Iterator[tuple[str, Array]]:
         """Give name and result of each layer in turn."""
         values = images
         for name, layer in zip(self.names, self.layers, strict=True):

@@ -159,17 +159,24 @@ class Augmentation:
         Add so much normal noise to each pixel [sigma of the band].
     brightness
         Brighten or dim all bands together, normal with this deviation [mag].
+    blend
+        Let a random share, up to this one, come from the image of the batch whose label is next to its own; the labels
+        and scalars go with it. Between two sources of nearly one redshift lies another that might be (C-Mixup; Yao et
+        al. 2022, arXiv:2210.05775, with neighbours in rank for their kernel).
     """
 
     symmetries: bool = True
     shift: int = 0
     noise: float = 0.5
     brightness: float = 0.3
+    blend: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("shift", "noise", "brightness"):
             if not 0 <= getattr(self, name) < 1000:
                 raise ImagesError(f"augmentation: {name} is {getattr(self, name)}; it must be 0 or a little above")
+        if not 0 <= self.blend <= 1:
+            raise ImagesError(f"augmentation: blend is {self.blend}; it must be between 0 and 1")
 
     def within(self, images: Float[Array, "n y x band"], size: int) -> Float[Array, "n i j band"]:
         """Cut out what can come to lie in the central `size` x `size` pixels.
@@ -199,6 +206,22 @@ class Augmentation:
                 fluxes = fluxes + self.noise / softening * grain
             images = jnp.arcsinh(fluxes)
         return images
+
+    def blended(self, key: Key[Array, ""], labels: Float[Array, " n"], *values: Array) -> tuple[Array, ...]:
+        """Blend labels, and whatever else has a first axis of rows, each with those of a neighbour in the label."""
+        if not self.blend:
+            return labels, *values
+        weigh, side = jax.random.split(key)
+        n = labels.shape[0]
+        order = jnp.argsort(labels)
+        rank = jnp.argsort(order) + 2 * jax.random.bernoulli(side, shape=(n,)) - 1
+        partner = order[jnp.clip(rank, 0, n - 1)]
+        share = self.blend * jax.random.uniform(weigh, (n,))
+
+        def blend(rows: Array) -> Array:
+            return rows + share.reshape(-1, *[1] * (rows.ndim - 1)) * (rows[partner] - rows)
+
+        return blend(labels), *map(blend, values)
 
 
 def _shifted(images: Float[Array, "n y x band"], steps: Int[Array, "n 2"], most: int) -> Float[Array, "n y x band"]:

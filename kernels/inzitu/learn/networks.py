@@ -43,16 +43,22 @@ class Network(nnx.Module):
     """Width of the central square that it looks at [pixel]; None for the whole image."""
     head: Dense
 
-    def stages(self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"]) -> Stages:
-        """Give name and result of each layer in turn."""
+    def stages(
+        self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"], *, key: Key[Array, ""] | None = None
+    ) -> Stages:
+        """Give name and result of each layer in turn; with a key as in training, where some layers drop values."""
         raise NotImplementedError
 
     def __call__(
-        self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"] | None = None
+        self,
+        images: Float[Array, "n y x band"],
+        scalars: Float[Array, "n s"] | None = None,
+        *,
+        key: Key[Array, ""] | None = None,
     ) -> Float[Array, "n o"]:
-        """Give the raw outputs."""
+        """Give the raw outputs; with a key as in training."""
         given = jnp.zeros((images.shape[0], 0)) if scalars is None else scalars
-        *_, (_, outputs) = self.stages(images, given)
+        *_, (_, outputs) = self.stages(images, given, key=key)
         return outputs
 
     def begin_at(self, bias: Float[Array | np.ndarray, " o"]) -> None:
@@ -101,7 +107,9 @@ class Dcmdn(Network):
         )
         self.head = last_layer(100, outputs, key=next(keys))
 
-    def stages(self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"]) -> Stages:
+    def stages(
+        self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"], *, key: Key[Array, ""] | None = None
+    ) -> Stages:
         """Give name and result of each layer in turn."""
         values = crop(images, self.size)
         for level, convolution in enumerate(self.convolutions):
@@ -191,7 +199,9 @@ class Pasquet(Network):
         )
         self.head = last_layer(1096, outputs, key=next(keys))
 
-    def stages(self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"]) -> Stages:
+    def stages(
+        self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"], *, key: Key[Array, ""] | None = None
+    ) -> Stages:
         """Give name and result of each layer in turn."""
         values = self.first(crop(images, self.size), pool=average_pool)
         yield "convolution 1", values

@@ -34,7 +34,9 @@ class Shipped(Network):
         self.bias = nnx.Param(jnp.zeros(int(spec["outputs"])))
         self.forward = _differentiable(read_program(spec, "forward"))
 
-    def stages(self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"]) -> Iterator[tuple[str, Array]]:
+    def stages(
+        self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"], *, key: Key[Array, ""] | None = None
+    ) -> Iterator[tuple[str, Array]]:
         """Give what the program gives, and with the bias."""
         parameters = {name: value[...] for name, value in zip(self.names, self.parameters, strict=True)}
         raw = self.forward(parameters, images.astype(jnp.float32), scalars.astype(jnp.float32))

@@ -179,15 +179,17 @@ class Program:
         images: Float[Array, "n y x band"],
         scalars: Float[Array, "n s"],
         labels: Float[Array, " n"],
+        *,
+        key: Key[Array, ""] | None = None,
     ) -> Float[Array, " n"]:
-        """Give the loss of each row."""
-        raw = nnx.merge(self.graph, parameters)(images, scalars)
+        """Give the loss of each row; with a key as in training."""
+        raw = nnx.merge(self.graph, parameters)(images, scalars, key=key)
         return self.recipe.parsed_head().loss(raw, labels, nll_weight=self.recipe.nll_weight)
 
     def varied(
         self, dataset: Dataset, rows: Int[Array, " batch"], key: Key[Array, ""]
-    ) -> Float[Array, "batch y x band"]:
-        """Give the images of some rows, varied."""
+    ) -> tuple[Float[Array, "batch y x band"], Float[Array, "batch s"], Float[Array, " batch"]]:
+        """Give images, scalars and labels of some rows, varied."""
         augmentation, softening = self.recipe.augmentation, self.recipe.softening
         assert augmentation is not None, "settle the recipe first"
         assert softening is not None, "settle the recipe first"
@@ -195,15 +197,20 @@ class Program:
         if self.sight is not None:
             images = augmentation.within(images, self.sight)
         images = shared(images.astype(jnp.float32))
-        return augmentation.apply(key, images, softening=softening)
+        images = augmentation.apply(key, images, softening=softening)
+        blending = jax.random.fold_in(key, 1)
+        labels, images, scalars = augmentation.blended(blending, dataset.labels[rows], images, dataset.scalars[rows])
+        return images, scalars, labels
 
     def _member_step(
         self, dataset: Dataset, taken: Int[Array, ""], member: Member, rows: Int[Array, " batch"], key: Key[Array, ""]
     ) -> tuple[Member, Array, Array]:
-        images, scalars, labels = self.varied(dataset, rows, key), dataset.scalars[rows], dataset.labels[rows]
-        loss, slopes = jax.value_and_grad(lambda parameters: jnp.mean(self.loss(parameters, images, scalars, labels)))(
-            member.parameters
-        )
+        images, scalars, labels = self.varied(dataset, rows, key)
+
+        def mean_loss(parameters: Any) -> Array:
+            return jnp.mean(self.loss(parameters, images, scalars, labels, key=jax.random.fold_in(key, 2)))
+
+        loss, slopes = jax.value_and_grad(mean_loss)(member.parameters)
         fine = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(slopes))
         changes, optimiser = self.optimiser.update(slopes, member.optimiser, member.parameters)
         # Selected within the sum, where it costs nothing: after a failure the parameters are needed, not the rest.

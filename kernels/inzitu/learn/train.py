@@ -195,8 +195,7 @@ class _Loop:
         (of_all,) = _drawn(recipe, len(self.rows), int(state.step), 1)
         for member, rows in enumerate(jnp.asarray(drawn)):
             parameters = jax.tree.map(lambda leaf, member=member: leaf[member], state.members.parameters)
-            images = self.program.varied(dataset, rows, keys[member])
-            scalars, labels = dataset.scalars[rows], dataset.labels[rows]
+            images, scalars, labels = self.program.varied(dataset, rows, keys[member])
             if reason := explained(self.program, parameters, images, scalars, labels, self.rows[of_all[member]]):
                 raise TrainingError(f"step {int(state.step)}, member {member}: {reason}")
         raise TrainingError(f"step {int(state.step)}: a loss or gradient was not finite; lower the learning rate")
