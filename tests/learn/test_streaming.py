@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
+import zarr
 
 from inzitu.learn.images import Normalisation
 from inzitu.learn.recipe import Recipe
@@ -58,14 +60,18 @@ def test_a_streamed_training_equals_a_resident_one_bit_for_bit(tmp_path: Path) -
     split[80:] = -1  # rows that have no part in it
     np.save(tmp_path / "pixels.npy", images)
     mapped = np.load(tmp_path / "pixels.npy", mmap_mode="r")
+    # As `inzitu cutouts --out NAME.zarr` writes it; a few rows a chunk.
+    zarr.open_group(tmp_path / "cut.zarr", mode="w").create_array("pixels", data=images, chunks=(7, 8, 8, 2))
+    array = zarr.open_group(tmp_path / "cut.zarr", mode="r")["pixels"]
 
-    def trained(memory: int | None) -> Trained:
-        return train(mapped, labels, split, recipe=RECIPE, memory=memory)
+    def trained(stamps: Any, memory: int | None) -> Trained:
+        return train(stamps, labels, split, recipe=RECIPE, memory=memory)
 
-    resident, streamed = trained(None), trained(30 * ROW)
-    assert streamed.history == resident.history
-    for one, other in zip(*(jax.tree.leaves(t.parameters) for t in (resident, streamed)), strict=True):
-        np.testing.assert_array_equal(one, other)
+    resident = trained(mapped, None)
+    for streamed in (trained(mapped, 30 * ROW), trained(array, 30 * ROW)):
+        assert streamed.history == resident.history
+        for one, other in zip(*(jax.tree.leaves(t.parameters) for t in (resident, streamed)), strict=True):
+            np.testing.assert_array_equal(one, other)
     kept = split >= 0
     alone = train(images[kept], labels[kept], split[kept], recipe=RECIPE)
     assert alone.history == resident.history

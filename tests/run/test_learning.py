@@ -95,6 +95,40 @@ def test_a_declared_network_learns_predicts_is_scored_and_drawn(inputs: dict[str
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures.values())
 
 
+def test_scores_come_by_thirds_of_any_column(inputs: dict[str, Path], work: Work) -> None:
+    found = predicted(trained(inputs, work, epochs=2), work)
+    selection = pq.read_table(inputs["selection"])
+    known = selection.set_column(6, "z", pa.array(z_of(72)))  # of the targets as well
+    pq.write_table(known, inputs["selection"])
+    targets = pq.read_table(inputs["targets"])
+    pq.write_table(targets.drop_columns("Z_TRUE"), inputs["targets"])
+    asked = EvaluateParameters(bootstrap=10, slices="z, mag_r, EBV, z_true")
+    scores = json.loads(evaluate(asked, found, work).made["scores"].read_text())
+    held = pq.read_table(found["split"]).to_pydict()
+    validation = [row for row, part in zip(held["row"], held["part"], strict=True) if part == "validation"]
+    lists = {name: pq.read_table(inputs[name]) for name in ("training", "targets")}
+    z, magnitudes = z_of(72), np.array(selection["mag_r"], float)
+    by_hand = {
+        "targets": {"z": z[60:], "mag_r": magnitudes[60:], "EBV": np.array(lists["targets"]["EBV"])},
+        "validation": {
+            "z": z[validation],
+            "mag_r": magnitudes[validation],
+            "EBV": np.array(lists["training"]["EBV"])[validation],
+            "z_true": z[validation],
+        },
+    }
+    for name, columns in by_hand.items():
+        sets = scores[name]["scores"][1:]
+        assert list(dict.fromkeys(each["column"] for each in sets)) == [
+            column for column, values in columns.items() if np.isfinite(values).sum() >= 15
+        ]
+        for each in sets:
+            values = columns[each["column"]]
+            assert each["rows"] == np.sum((values >= each["low"]) & (values < each["high"]))
+    with pytest.raises(TableFault, match=r"SLICES names psf, which is no column of the training list .*\(mag_r\)"):
+        evaluate(EvaluateParameters(slices=("psf",)), found, work)
+
+
 def raw(parameters: Any, images: Any) -> Any:
     return images.mean(axis=(1, 2)) @ parameters["matrix"] + parameters["bias"]
 

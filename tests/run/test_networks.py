@@ -15,10 +15,11 @@ from flax import nnx
 
 from inzitu.errors import LimitFault, ParameterFault, UserFault
 from inzitu.learn.declared import build_declared
+from inzitu.learn.networks import of_recipe
 from inzitu.learn.ship import ship
 from inzitu.manifest import Limits
 from inzitu.pipelines.parameters import TrainParameters
-from inzitu.run.networks import NetworkCost, examined
+from inzitu.run.networks import NetworkCost, examined, recipe_of
 
 DECLARED = """
 layers: [conv: {channels: 16, size: 3}, activation: relu, pool: max, conv: {channels: 24, size: 3}, activation: relu,
@@ -134,6 +135,16 @@ def test_a_network_that_cannot_be_is_refused_in_words_and_in_time(
     with pytest.raises(UserFault, match=reason):
         cost(network, **chosen)
     assert time.monotonic() - began < 20
+
+
+def test_the_limit_of_a_declared_network_is_the_manifests_above_the_usual_as_well(tmp_path: Path) -> None:
+    network = written(tmp_path, "layers: [flatten, dense: 20000]")
+    roomy = Limits(parameters=90_000_000, training_memory_mb=8192)
+    assert cost(network, limits=roomy).parameters == (28 * 28 * 5 + 1) * 20_000 + 20_001 * 15
+    recipe = recipe_of(TrainParameters(network="own"), network)
+    nnx.eval_shape(lambda: of_recipe(recipe, key=jax.random.key(0), input_shape=(28, 28, 5)))  # and it can be built
+    with pytest.raises(ParameterFault, match=r"layer 2 .dense.: with it .* 6e\+07 are allowed"):
+        cost(network, limits=Limits())
 
 
 def test_stamps_that_a_network_of_the_house_cannot_take_are_refused() -> None:

@@ -44,8 +44,8 @@ def remarks(most: Float[np.ndarray, "member k"]) -> tuple[str, ...]:
         if lost := int(np.sum(own < IDLE)):
             left = len(own) - lost
             found.append(
-                f"member {member}: the mixture has collapsed from {len(own)} components to {left}; the others have less "
-                f"than {IDLE:.0%} of the weight in every validation row, or stand in the place of another. "
+                f"member {member}: the mixture has collapsed from {len(own)} components to {left}; the others have "
+                f"less than {IDLE:.0%} of the weight in every validation row, or stand in the place of another. "
                 f"HEAD=mixture({max(1, left)}) may do as well."
             )
     return tuple(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,24 @@ from inzitu.learn.split import Part
 
 # Above this the images are kept as float16: 3 digits of a normalised pixel are more than its noise.
 HALF_FROM = 1 << 30
+# Rows that are read and normalised at a time.
+BLOCK = 4096
 
 
 class DatasetError(ValueError):
     """Rows that cannot be learned from."""
+
+
+@runtime_checkable
+class Stamps(Protocol):
+    """Images [n, y, x, band] that are read where they are: numpy's, memory-mapped or not, or an array of Zarr."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Their number, rows, columns and bands."""
+
+    def __getitem__(self, rows: Any, /) -> Any:
+        """Give some of them as numpy's."""
 
 
 @pytree
@@ -54,27 +68,27 @@ class Dataset:
         """Normalise rows and put them on the device."""
         half = images.size * 4 > HALF_FROM
         parts = [
-            np.asarray(normalisation.apply(images[i : i + 4096]), np.float16 if half else np.float32)
-            for i in range(0, len(images), 4096)
+            np.asarray(normalisation.apply(images[i : i + BLOCK]), np.float16 if half else np.float32)
+            for i in range(0, len(images), BLOCK)
         ]
         return cls(
             jnp.asarray(np.concatenate(parts)), jnp.asarray(labels, jnp.float32), jnp.asarray(scalars, jnp.float32)
         )
 
 
-def check(
-    images: Float[np.ndarray, "n y x band"], labels: Float[np.ndarray, " n"], split: Integer[np.ndarray, " n"]
-) -> None:
+def check(images: Stamps, labels: Float[np.ndarray, " n"], split: Integer[np.ndarray, " n"]) -> None:
     """Refuse rows that no training can learn from.
 
     Raises
     ------
     DatasetError
-        Lengths that differ, a part without rows, labels that are not finite or all equal.
+        Images of another form, lengths that differ, a part without rows, labels that are not finite or all equal.
     """
-    if not len(images) == len(labels) == len(split):
+    if len(images.shape) != 4:
+        raise DatasetError(f"the images have the shape {images.shape}; give them as (n, y, x, band)")
+    if not images.shape[0] == len(labels) == len(split):
         raise DatasetError(
-            f"{len(images)} images, {len(labels)} labels and a split of {len(split)} rows: give one each a row"
+            f"{images.shape[0]} images, {len(labels)} labels and a split of {len(split)} rows: give one each a row"
         )
     for part in (Part.TRAIN, Part.VALIDATION):
         if not np.any(split == part):
@@ -87,12 +101,13 @@ def check(
         raise DatasetError(f"all training labels are {labels[split == Part.TRAIN][0]:g}: there is nothing to learn")
 
 
-def digest(*arrays: np.ndarray) -> str:
+def digest(*arrays: Any) -> str:
     """Give a digest of arrays, so that a checkpoint is never continued with other data."""
     whole = hashlib.sha256()
     for array in arrays:
         whole.update(f"{array.dtype}{array.shape}".encode())
-        whole.update(np.ascontiguousarray(array).data)
+        for first in range(0, array.shape[0], BLOCK):
+            whole.update(np.ascontiguousarray(array[first : first + BLOCK]).data)
     return whole.hexdigest()
 
 

@@ -89,7 +89,7 @@ def check(
     scalars
         How many numbers come with each image.
     limits
-        What the network may take.
+        What the network may take; whatever it likes by default.
 
     Raises
     ------
@@ -104,7 +104,8 @@ def check(
         )
     last = DenseLayer(outputs)
     steps.append(Step("head (dense)", last, steps[-1].out, (outputs,), last.cost(steps[-1].out)))
-    _within(steps, limits or Limits())
+    if limits is not None:
+        _within(steps, limits)
     return steps
 
 

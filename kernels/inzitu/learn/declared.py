@@ -75,7 +75,7 @@ def build_declared(
     compute
         Type of the convolutions' products.
     limits
-        What the network may take.
+        What the network may take; whatever it likes by default, once a job has been admitted by its deployment.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Rows for a training: all on the device where they fit, else those of the next steps while the last ones run.
 
 Either gives the same images to the same steps, so a training is the same to the bit. Rows that are streamed stay where
-they are, in memory or in a memory-mapped file; a thread of the host gathers, normalises and sends them.
+they are, in memory, in a memory-mapped file or in Zarr; a thread of the host gathers, normalises and sends them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from inzitu.learn.dataset import HALF_FROM, Dataset
+from inzitu.learn.dataset import HALF_FROM, Dataset, Stamps
 from inzitu.learn.images import Normalisation
 from inzitu.learn.step import MOST_STEPS, everywhere
 
@@ -45,7 +45,7 @@ class Source:
     Attributes
     ----------
     images
-        Images in the archive's units, perhaps memory-mapped [n, y, x, band].
+        Images in the archive's units, perhaps memory-mapped or in Zarr [n, y, x, band].
     labels, scalars
         Redshifts [n], and numbers beside the images [n, s].
     rows
@@ -54,7 +54,7 @@ class Source:
         Scale of each band.
     """
 
-    images: Float[np.ndarray, "n y x band"]
+    images: Stamps
     labels: Float[np.ndarray, " n"]
     scalars: Float[np.ndarray, "n s"]
     rows: Int[np.ndarray, " m"]

@@ -24,7 +24,7 @@ from jaxtyping import Float, Integer
 from inzitu.learn import networks
 from inzitu.learn.checkpoints import Checkpoints
 from inzitu.learn.collapse import remarks
-from inzitu.learn.dataset import Dataset, batches, check, digest, padded
+from inzitu.learn.dataset import BLOCK, Dataset, Stamps, batches, check, digest, padded
 from inzitu.learn.diagnosis import TrainingError, explained
 from inzitu.learn.images import Normalisation, present
 from inzitu.learn.ood import MOST_REFERENCES, OodModel, colours
@@ -69,7 +69,7 @@ class Report:
 
 
 def train(
-    images: Float[np.ndarray, "n y x band"],
+    images: Stamps,
     labels: Float[np.ndarray, " n"],
     split: Integer[np.ndarray, " n"],
     *,
@@ -85,7 +85,7 @@ def train(
     Parameters
     ----------
     images
-        Images in the archive's units, perhaps memory-mapped.
+        Images in the archive's units [n, y, x, band], perhaps memory-mapped or in Zarr.
     labels
         Redshifts.
     split
@@ -114,7 +114,7 @@ def train(
     rows = {part: np.flatnonzero(split == part) for part in Part}
     recipe = recipe.settled(len(rows[Part.TRAIN]))
     assert recipe.softening is not None
-    given = stacked(recipe.scalars, scalars or {}, len(images))
+    given = stacked(recipe.scalars, scalars or {}, images.shape[0])
     some = rows[Part.TRAIN][:: 1 + len(rows[Part.TRAIN]) // MOST_MEASURED]
     scale = ScalarScale.measure(given[rows[Part.TRAIN]])
     columns = _columns(scale.apply(given), images, masked=recipe.masked)
@@ -132,7 +132,7 @@ def train(
         state, history = loop.run(state, store, checkpoint_seconds)
     return Trained(
         recipe=recipe,
-        input_shape=images.shape[1:],
+        input_shape=(images.shape[1], images.shape[2], images.shape[3]),
         normalisation=normalisation,
         scalars=scale,
         parameters=jax.tree.map(np.asarray, state.best),
@@ -248,10 +248,11 @@ def _drawn(recipe: Recipe, rows: int, first: int, count: int) -> Integer[np.ndar
     return np.stack(members, axis=1)
 
 
-def _columns(scalars: jax.Array, images: np.ndarray, *, masked: bool) -> np.ndarray:
+def _columns(scalars: jax.Array, images: Stamps, *, masked: bool) -> np.ndarray:
     """Give what comes with an image: its scalars and, if asked for, which bands are there."""
-    blocks = range(0, len(images), 4096) if masked else ()
-    there = [np.asarray(present(images[first : first + 4096])) for first in blocks] or [np.zeros((len(images), 0))]
+    rows = images.shape[0]
+    blocks = range(0, rows, BLOCK) if masked else ()
+    there = [np.asarray(present(images[first : first + BLOCK])) for first in blocks] or [np.zeros((rows, 0))]
     return np.concatenate([np.asarray(scalars), np.concatenate(there)], axis=1)
 
 

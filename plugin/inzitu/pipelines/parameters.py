@@ -195,6 +195,11 @@ class DatasetParameters(Parameters):
 class EvaluateParameters(Parameters):
     """How predictions are compared with the truth."""
 
+    slices: Names = Field(
+        ("z",),
+        description="Scores are given for all rows, and for each third of these: z, a catalogue magnitude (mag_r), a "
+        "column of the lists; with commas between.",
+    )
     bootstrap: int = Field(200, ge=10, le=10_000, description="Bootstrap samples behind each score's interval.")
     seed: Seed = Field(0, description="Seed of the bootstrap.")
 

@@ -10,8 +10,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from inzitu.learn import evaluation
+from inzitu.run.scalars import slices_of
 from inzitu.run.truth import Compared
 from inzitu.run.work import Outcome
 
@@ -28,13 +30,17 @@ FEWEST = 5
 
 
 def evaluate(parameters: EvaluateParameters, inputs: Mapping[str, Path], work: Work) -> Outcome:
-    """Write the scores of each set of rows with truth: of all its rows first, then by thirds of redshift."""
+    """Write the scores of each set of rows with truth: of all its rows first, then by thirds of each of `slices`."""
     found: dict[str, Any] = {}
+    selection = pq.read_table(inputs["selection"])
+    columns = slices_of(parameters.slices, selection, inputs)
     for name, role in SETS.items():
         if role not in inputs:
             continue
         known = Compared.read(inputs[role], inputs["selection"]).known
-        found[name] = {"rows": len(known), "scores": _scores(known, parameters) if len(known) >= FEWEST else []}
+        values = {column: numbers[known.rows["row"]] for column, numbers in columns.items()}
+        scores = _scores(known, values, parameters) if len(known) >= FEWEST else []
+        found[name] = {"rows": len(known), "scores": scores}
         if found[name]["scores"]:
             crps = found[name]["scores"][0]["scores"]["crps"]
             work.log(
@@ -45,14 +51,22 @@ def evaluate(parameters: EvaluateParameters, inputs: Mapping[str, Path], work: W
     return Outcome(made={"scores": path})
 
 
-def _scores(known: Compared, parameters: EvaluateParameters) -> list[dict[str, Any]]:
+def _scores(known: Compared, values: Mapping[str, np.ndarray], parameters: EvaluateParameters) -> list[dict[str, Any]]:
     rows = known.rows
-    thirds = np.quantile(rows["z"], [0, 1 / 3, 2 / 3, 1])
-    thirds[-1] = np.nextafter(thirds[-1], np.inf)  # a slice leaves out its upper end
     summaries = evaluation.evaluate(
         evaluation.score_rows(known.pdfs, rows["z"], z_phot=rows["z_median"]),
         rng=np.random.default_rng(parameters.seed),
-        by={"z": (rows["z"], thirds.tolist())},
+        by={column: (numbers, _thirds(numbers)) for column, numbers in values.items()},
         resamples=parameters.bootstrap,
     )
     return [summary.json() for summary in summaries]
+
+
+def _thirds(numbers: np.ndarray) -> list[float]:
+    """Return the edges of three slices with about as many rows each; none where no row has a number."""
+    finite = numbers[np.isfinite(numbers)]
+    if not finite.size:
+        return []
+    edges = np.quantile(finite, [0, 1 / 3, 2 / 3, 1])
+    edges[-1] = np.nextafter(edges[-1], np.inf)  # a slice leaves out its upper end
+    return [float(edge) for edge in edges]

@@ -121,7 +121,7 @@ def examined(
             case str():
                 cost = traced(recipe, shape)
             case {"layers": _} as spec:
-                _check_declared(spec, recipe, shape, parameters=limits.parameters)
+                _check_declared(spec, recipe, shape, parameters=limits.parameters, memory=memory)
                 cost = traced(recipe, shape)
             case spec:
                 cost = _shipped(spec, recipe, shape, parameters=limits.parameters, memory=memory)
@@ -180,13 +180,15 @@ def _bytes(array: Any) -> int:
     return int(array.size * array.dtype.itemsize)
 
 
-def _check_declared(spec: Mapping[str, Any], recipe: Recipe, shape: tuple[int, int, int], *, parameters: int) -> None:
+def _check_declared(
+    spec: Mapping[str, Any], recipe: Recipe, shape: tuple[int, int, int], *, parameters: int, memory: int
+) -> None:
     declaration.check(
         spec,
         shape,
         outputs=recipe.parsed_head().outputs,
         scalars=_scalars(recipe, shape),
-        limits=anatomy.Limits(parameters=min(parameters, anatomy.Limits().parameters)),
+        limits=anatomy.Limits(parameters=parameters, activations=memory // 4),
     )
 
 

@@ -26,8 +26,8 @@ class Compared:
     Attributes
     ----------
     rows
-        Structured array: source_id, the point estimates, the mixture's vectors [k], and as ``z`` the redshift that the
-        user sent, NaN where unknown.
+        Structured array: source_id, the row of the selection, the point estimates, the mixture's vectors [k], and as
+        ``z`` the redshift that the user sent, NaN where unknown.
     head
         What the network predicted.
     """
@@ -45,9 +45,16 @@ class Compared:
         vectors = [(name, np.float64, (components,)) for name in ("weights", "means", "sigmas")]
         rows = np.empty(
             table.num_rows,
-            dtype=[("source_id", object), ("z", float), *((name, float) for name in ESTIMATES), *vectors],
+            dtype=[
+                ("source_id", object),
+                ("row", np.int64),
+                ("z", float),
+                *((name, float) for name in ESTIMATES),
+                *vectors,
+            ],
         )
         rows["source_id"] = table["source_id"].to_pylist()
+        rows["row"] = table["_row"].to_numpy()
         rows["z"] = known.to_numpy(zero_copy_only=False)
         for name in ESTIMATES:
             rows[name] = table[name].to_numpy()

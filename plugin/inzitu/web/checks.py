@@ -18,7 +18,7 @@ from inzitu.archive.spectra import check_download
 from inzitu.errors import GoneFault, NotFoundFault, ParameterFault, TableFault
 from inzitu.pipelines import Kind
 from inzitu.pipelines.download import DownloadParameters
-from inzitu.pipelines.parameters import SelectParameters, TrainParameters
+from inzitu.pipelines.parameters import EvaluateParameters, SelectParameters, TrainParameters
 from inzitu.prov.history import UnrecordedError
 
 if TYPE_CHECKING:
@@ -70,6 +70,9 @@ def check_job(job: Job, *, manifest: Manifest, recorder: Recorder, published: Pu
                 )
     trained = [asked for asked in request.parameters.values() if isinstance(asked, TrainParameters)]
     require_scalars([name for asked in trained for each in asked.trainings for name in each.scalars], lists, manifest)
+    evaluated = request.parameters.get("evaluate")
+    if isinstance(evaluated, EvaluateParameters) and download is None:
+        require_slices(evaluated.slices, lists, manifest)
 
 
 def require_scalars(names: Iterable[str], lists: Mapping[str, Path], manifest: Manifest) -> None:
@@ -90,6 +93,26 @@ def require_scalars(names: Iterable[str], lists: Mapping[str, Path], manifest: M
                     f"SCALARS names {name}, which is no column of the {role} list ({', '.join(columns)}) and no "
                     f"magnitude of the catalogue ({', '.join(magnitudes) or 'it has none'})."
                 )
+
+
+def require_slices(names: Iterable[str], lists: Mapping[str, Path], manifest: Manifest) -> None:
+    """Refuse slices by what is neither z, nor a magnitude of the catalogue, nor a column of any list.
+
+    Raises
+    ------
+    TableFault
+        There is one.
+    """
+    magnitudes = [f"mag_{name}" for name in manifest.archive.catalogue.magnitudes]
+    if not (wanted := [name for name in names if name not in ("z", *magnitudes)]):
+        return
+    columns = {column: None for path in lists.values() for column in _columns(path)}
+    for name in wanted:
+        if name.lower() not in map(str.lower, columns):
+            raise TableFault(
+                f"SLICES names {name}, which is neither z, nor a column of a list ({', '.join(columns)}), nor a "
+                f"magnitude of the catalogue ({', '.join(magnitudes) or 'it has none'})."
+            )
 
 
 def _columns(path: Path) -> list[str]:
