@@ -45,6 +45,39 @@ def test_an_empty_value_leaves_a_parameter_at_its_default() -> None:
 
 
 @pytest.mark.parametrize(
+    ("pipeline", "name", "value", "said"),
+    [
+        ("search-predict", "GRID", "foo=1/2", "GRID=foo=1/2: 'foo' cannot be tried; there are batch_size, "),
+        (
+            "search-predict",
+            "GRID",
+            "epochs=0/2",
+            "GRID=epochs=0/2: EPOCHS=0: Input should be greater than or equal to 1.",
+        ),
+        ("search-predict", "HEAD", "gauss", "HEAD=gauss: write mixture(k) or "),
+        ("train-predict", "PRIORITY", "sdss", "PRIORITY ranks surveys: "),
+        (
+            "train-test-single",
+            "VALIDATION_FRACTION",
+            "0.5",
+            "VALIDATION_FRACTION and TEST_FRACTION hold 0.9 of the rows; ",
+        ),
+        ("train-test-compare", "AGAINST", "vgg", "AGAINST names vgg: NETWORK=vgg: Input should be 'dcmdn-a', "),
+        ("train-predict", "SIZE", "7", "SIZE=7: Input should be greater than or equal to 8."),
+    ],
+)
+def test_a_wrong_value_is_refused_in_the_words_of_its_check_alone(
+    pipeline: str, name: str, value: str, said: str
+) -> None:
+    asked = [("PIPELINE", pipeline), (name, value)]
+    if name == "VALIDATION_FRACTION":
+        asked.append(("TEST_FRACTION", "0.4"))
+    with pytest.raises(ParameterFault) as refused:
+        check(asked, BOTH if pipeline in ("train-predict", "search-predict") else ["training"])
+    assert str(refused.value).startswith(said)
+
+
+@pytest.mark.parametrize(
     ("parameters", "uploads", "message"),
     [
         ([], BOTH, "PIPELINE is missing"),

@@ -137,6 +137,20 @@ def test_right_ascensions_in_hours_are_hinted_at(work: Work, tmp_path: Path) -> 
         selected(work, {"targets": hours})
 
 
+@pytest.mark.parametrize(("unit", "factor"), [("hour", 15.0), ("deg", 1.0), ("rad", 180 / np.pi), (None, 1.0)])
+def test_right_ascensions_of_a_list_that_states_no_unit_are_in_the_one_that_is_asked(
+    tmp_path: Path, unit: str | None, factor: float
+) -> None:
+    ra, dec = np.linspace(0.1, 6.2, 120), np.linspace(-40, 40, 120)
+    bare, said = tmp_path / "bare.csv", tmp_path / "said.vot"
+    bare.write_text("ra,dec\n" + "".join(f"{a!r},{d!r}\n" for a, d in zip(ra.tolist(), dec.tolist(), strict=True)))
+    Table({"ra": ra, "dec": dec}, units={"ra": "deg", "dec": "deg"}).write(said, format="votable")
+    parameters = SelectParameters.model_validate({"ra_unit": unit})
+    lists = read_lists({"targets": bare, "others": said}, parameters, most=1000)
+    np.testing.assert_allclose(lists[0].ra, ra * factor % 360)
+    np.testing.assert_allclose(lists[1].ra, ra)
+
+
 @pytest.mark.parametrize("form", ["parquet", "fits"])
 def test_a_list_that_is_too_long_is_refused_before_it_is_decoded(
     tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch

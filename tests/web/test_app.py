@@ -153,7 +153,7 @@ def test_jobs_outlive_a_kill_of_the_server(
         assert http.get(f"{job}/phase").text == "QUEUED"
         id = job.rsplit("/", 1)[1]
         uploads = manifest_path.parent / "state/uploads" / id
-        assert sorted(file.read_bytes() for file in uploads.iterdir()) == sorted(
+        assert sorted(file.read_bytes() for file in uploads.glob("*/*")) == sorted(
             content for _, content, _ in LISTS.values()
         )
         assert http.get(f"{done}/results/result").text.splitlines() == ["ra", "10", "11"]

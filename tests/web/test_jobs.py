@@ -300,6 +300,28 @@ def test_files_that_belong_to_no_table_and_broken_bodies_are_refused(server: Ser
         assert (answer.status_code, answer.text[:12]) == (400, "UsageError: "), (body, kind, answer.text)
 
 
+@pytest.mark.parametrize(
+    ("given", "called"),
+    [
+        ("my list.csv", "my_list.csv"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\data\\.hidden", "hidden"),
+        ("..", "file"),
+        ("x" * 300 + ".vot", "x" * 96 + ".vot"),
+    ],
+)
+def test_a_list_is_called_by_its_role_and_the_name_of_its_file_which_leads_nowhere_else(
+    server: Server, given: str, called: str
+) -> None:
+    files = LISTS | {"a": (given, b"", "text/csv")}
+    answer = server.http.post("/jobs", data=ASKED | {"PHASE": "RUN"}, files=files)
+    assert answer.status_code == 400
+    assert answer.text.startswith(f"UsageError: The training list: {called} is empty; ")
+    uploads = server.deployment.manifest.state / "uploads"
+    server.http.post("/jobs", data=ASKED, files=files)
+    assert [path.name for path in uploads.rglob("*") if path.is_file() and not path.stat().st_size] == [called]
+
+
 def test_the_parts_of_a_body_may_be_cut_anywhere(server: Server) -> None:
     request = httpx.Request("POST", server.url, data=ASKED, files=LISTS)
     body = request.read()

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from inzitu.archive.catalogues import look_like_hours, position_columns, positions, read_table
+from inzitu.archive.catalogues import guess_positions, look_like_hours, position_columns, positions, read_table
 from inzitu.archive.fits_records import fits_layout
 from inzitu.archive.formats import as_table_fault, format_of
 from inzitu.archive.packed import unpacked
@@ -101,7 +101,7 @@ def _read(path: Path, name: str, parameters: SelectParameters, *, most: int) -> 
             _check_length(name, _stated_rows(plain, form), most)
             table = _columns(plain, form, parameters)
         _check_length(name, table.num_rows, most)
-        ra, dec = positions(table)
+        ra, dec = positions(table, unit=_unit_asked(table, parameters))
     except TableFault as error:
         raise TableFault(f"The {name} list: {error}") from error
     redshift = _named(table, _REDSHIFTS)
@@ -120,8 +120,14 @@ def _read(path: Path, name: str, parameters: SelectParameters, *, most: int) -> 
         z=np.full(len(ra), np.nan) if redshift is None else numbers(table, redshift, name),
         quality=None if quality is None else numbers(table, quality, name),
         survey=None if survey is None else np.asarray(table[survey].cast(pa.string()).fill_null(""), dtype=str),
-        hours=look_like_hours(ra, dec),
+        hours=parameters.ra_unit != "deg" and look_like_hours(ra, dec),
     )
+
+
+def _unit_asked(table: pa.Table, parameters: SelectParameters) -> str | None:
+    """Return the unit that the job gives right ascensions; None where the list states its own."""
+    stated = (table.schema.field(guess_positions(table)[0]).metadata or {}).get(b"unit")
+    return None if stated else parameters.ra_unit
 
 
 def _stated_rows(path: Path, form: str) -> int | None:

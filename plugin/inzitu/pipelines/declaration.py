@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from inzitu.prov.facts import ActivityKind
 
@@ -40,6 +40,13 @@ class Parameters(BaseModel):
     def idle(self) -> bool:
         """Whether these parameters ask for nothing, so that the step is left out."""
         return False
+
+
+def complaint(error: ValidationError) -> str:
+    """Return what is wrong first, in the words of the check, with the parameter and its value if it is about one."""
+    first = error.errors()[0]
+    said = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
+    return f"{str(first['loc'][0]).upper()}={first['input']}: {said}" if first["loc"] else said
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self, override
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from inzitu.pipelines.declaration import Parameters
+from inzitu.pipelines.declaration import Parameters, complaint
 
 MOST_HELD_OUT = 0.8
 HOUSE = ("dcmdn-a", "dcmdn-b", "pasquet", "inzitu")
@@ -37,6 +37,9 @@ class SelectParameters(Parameters):
     """Which of the user's rows the archive can answer for."""
 
     radius: float = Field(1.5, gt=0, le=60, description="Matching and de-duplication radius [arcsec].")
+    ra_unit: Literal["deg", "hour", "rad"] | None = Field(
+        None, description="Unit of right ascensions in lists that state none, as CSV: deg, hour or rad."
+    )
     agreement: float = Field(
         0.01, gt=0, le=1, description="Redshifts of one object agree when they differ by at most this times 1 + z."
     )
@@ -116,7 +119,7 @@ class TrainParameters(Parameters):
         held = self.validation_fraction + self.test_fraction
         if held > MOST_HELD_OUT:
             raise ValueError(
-                f"validation_fraction and test_fraction hold {held:g} of the rows; "
+                f"VALIDATION_FRACTION and TEST_FRACTION hold {held:g} of the rows; "
                 f"leave {1 - MOST_HELD_OUT:g} to train on"
             )
         return self
@@ -133,7 +136,10 @@ class SearchParameters(TrainParameters):
 
     @model_validator(mode="after")
     def _every_trial_can_be(self) -> Self:
-        self.trials()
+        try:
+            self.trials()
+        except ValueError as error:
+            raise ValueError(f"GRID={self.grid}: {error}") from error
         return self
 
     @property
@@ -163,8 +169,7 @@ class SearchParameters(TrainParameters):
             try:
                 found.append(TrainParameters.model_validate(base | dict(zip(axes, values, strict=True))).model_dump())
             except ValidationError as error:
-                first = error.errors()[0]
-                raise ValueError(f"{first['input']}: {first['msg']}") from error
+                raise ValueError(complaint(error)) from error
         return tuple(found)
 
 
@@ -232,7 +237,7 @@ class CompareParameters(TrainParameters):
         try:
             return TrainParameters.model_validate(asked)
         except ValidationError as error:
-            raise ValueError(f"{network}: {error.errors()[0]['msg']}") from error
+            raise ValueError(f"AGAINST names {network}: {complaint(error)}") from error
 
 
 class DrawParameters(Parameters):

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from inzitu.errors import ParameterFault
 from inzitu.pipelines.catalogue import pipelines
-from inzitu.pipelines.declaration import Parameters, Pipeline
+from inzitu.pipelines.declaration import Parameters, Pipeline, complaint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -147,9 +147,7 @@ def _step_parameters(values: Mapping[str, str], pipeline: Pipeline) -> dict[str,
             for step in pipeline.steps
         }
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]).upper() if first["loc"] else "the parameters"
-        raise ParameterFault(f"{name}={first['input']}: {first['msg']}.") from error
+        raise ParameterFault(f"{complaint(error)}.") from error
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

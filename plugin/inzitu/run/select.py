@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from inzitu.pipelines.parameters import SelectParameters
     from inzitu.run.work import Work
 
-_HOURS = "the right ascensions look like hours; if they are, say so in the column's unit, or send degrees"
+_HOURS = "the right ascensions look like hours; if they are, send RA_UNIT=hour, or the unit with the column"
 
 
 def select(parameters: SelectParameters, inputs: Mapping[str, Path], work: Work) -> Outcome:

@@ -231,9 +231,9 @@ class _Multipart:
                 raise ParameterFault(f"Two files are named {self._name!r}; give each a name of its own.")
             if len(self.files) == _FILES:
                 raise LimitFault(f"The form has more than {_FILES} files.")
-            self._folder.mkdir(parents=True, exist_ok=True)
-            # The name is the client's; the file's is not, so that it cannot lead elsewhere.
-            self._file = (self._folder / f"file-{len(self.files)}").open("xb")
+            own = self._folder / str(len(self.files))
+            own.mkdir(parents=True, exist_ok=True)
+            self._file = (own / _file_name(options[b"filename"])).open("xb")
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         self._size += end - start
@@ -261,3 +261,9 @@ class _Multipart:
 
     def _end_body(self) -> None:
         self._ended = True
+
+
+def _file_name(given: bytes) -> str:
+    """Return what messages call a client's file: like its name, but it leads nowhere else."""
+    last = re.split(r"[/\\]", given.decode("utf-8", errors="replace"))[-1]
+    return re.sub(r"[^A-Za-z0-9.+-]", "_", last).lstrip(".")[-100:] or "file"
