@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from inzitu.run import pictures
 from inzitu.run.pictures import draw_pdfs, draw_pit, draw_redshifts
 
 
@@ -37,3 +39,15 @@ def test_one_source_with_known_redshift_is_drawn(tmp_path: Path) -> None:
         draw_pit(tmp_path / "pit.png", pit=np.array([0.5]), caption="one"),
     ):
         assert imread(path)[..., :3].std() > 0.01
+
+
+def test_what_is_expected_of_few_sources_does_not_reach_below_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(pictures, "_saved", lambda figure, path: drawn.append(figure))
+    draw_pit(tmp_path / "pit.png", pit=np.linspace(0.05, 0.95, 10), caption="ten")
+    (axis,) = drawn[0].axes
+    low, high = axis.get_ylim()
+    assert low == 0
+    assert high > 2 + 2 * np.sqrt(2 * 0.8), "two sources are expected in each of five bins"

@@ -14,6 +14,7 @@ from pyvo.io.uws import parse_job
 from inzitu.jobs.job import Progress, Result
 from inzitu.jobs.phases import Phase
 from inzitu.manifest import Manifest
+from inzitu.prov.facts import Agent, AgentKind
 from inzitu.web.checks import require_scalars
 from vo.schemas import complaints
 from web.conftest import ASKED, LISTS, Server, until
@@ -260,16 +261,33 @@ def test_a_wrong_request_creates_no_job_and_is_told_what_is_wrong(
 
 def test_a_scalar_that_a_list_lacks_is_told_before_the_job_queues(server: Server) -> None:
     for scalars, lacking in (
-        ("Dec, ebv", "ebv, which is no column of the training"),
-        ("z", "z, which is no column of"),
+        ("Dec, ebv", "ebv beside each stamp (SCALARS), which is no column of the training"),
+        ("z", "z beside each stamp (SCALARS), which is no column of"),
     ):
         url = server.create(SCALARS=scalars)
         refused = server.http.post(f"{url}/phase", data={"PHASE": "RUN"})
-        assert (refused.status_code, f"SCALARS names {lacking}" in refused.text) == (400, True), refused.text
+        assert (refused.status_code, f"The network sees {lacking}" in refused.text) == (400, True), refused.text
         assert server.http.get(f"{url}/error").text == refused.text
     assert "targets list (id, ra, dec)" in refused.text
     assert "no magnitude of the catalogue (it has none)" in refused.text
     server.create(SCALARS="DEC", PHASE="RUN")
+
+
+def test_a_number_that_a_model_sees_and_the_list_lacks_is_told_before_the_job_queues(
+    server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.json").write_text('{"recipe": {"scalars": ["ebv"]}}')
+    somebody = Agent("a", "somebody", AgentKind.PERSON)
+    model = server.deployment.recorder.admit(
+        tmp_path / "model", kind="model", media_type="inode/directory", name="model", agent=somebody
+    )
+    asked = {"PIPELINE": "predict-pretrained", "UPLOAD": "targets,param:b", "MODEL": model.id, "PHASE": "RUN"}
+    refused = server.http.post("/jobs", data=asked, files={"b": LISTS["b"]})
+    assert refused.status_code == 400
+    assert "sees ebv beside each stamp (SCALARS), which is no column of the targets list (id, ra, dec)" in refused.text
+    extinct = ("b.csv", b"id,ra,dec,EBV\nq3,10.5,1.5,0.02\n", "text/csv")
+    assert server.http.post("/jobs", data=asked, files={"b": extinct}).status_code == 303
 
 
 def test_a_scalar_may_be_a_magnitude_of_the_catalogue(manifest_path: Path) -> None:

@@ -70,7 +70,8 @@ class TrainParameters(Parameters):
 
     network: Literal["dcmdn-a", "dcmdn-b", "pasquet", "inzitu", "own"] = Field(
         "dcmdn-a",
-        description="Architecture: dcmdn-a, dcmdn-b, pasquet (64 x 64 pixels, 5 bands), inzitu, or own, as uploaded.",
+        description="Architecture: dcmdn-a or dcmdn-b, of the middle 16 x 16 pixels; pasquet, of 16 x 16 to 64 x 64; "
+        "inzitu, of 12 x 12 or more; own, as uploaded.",
     )
     head: str = Field(
         "mixture(5)",

@@ -28,7 +28,7 @@ from inzitu.pipelines import Request, check
 from inzitu.prov.recorder import Recorder
 from inzitu.prov.store import ArtefactStore
 from inzitu.run.engine import Engine
-from inzitu.run.runner import Runner
+from inzitu.run.runner import FOLDER, Runner
 from inzitu.tables.published import PublishedTables
 
 if TYPE_CHECKING:
@@ -156,7 +156,13 @@ def _results(artefacts: Mapping[str, Artefact], job: str, request: Request) -> l
     """Return the job's results: what its steps made, the record of it all, and the log."""
     made = {port.role for step in request.pipeline.steps for port in step.makes}
     results = [
-        Result(id=role, reference=artefact.id, media_type=artefact.media_type, size=artefact.size)
+        # A folder is sent as a zip file of about its size.
+        Result(
+            id=role,
+            reference=artefact.id,
+            media_type="application/zip" if artefact.media_type == FOLDER else artefact.media_type,
+            size=artefact.size,
+        )
         for role, artefact in artefacts.items()
         if role in made
     ]

@@ -92,7 +92,9 @@ def draw_pit(path: Path, *, pit: np.ndarray, caption: str) -> Path:
     bins = 10 if len(pit) >= 50 else 5
     expected = len(pit) / bins
     spread = 2 * np.sqrt(expected * (1 - 1 / bins))
-    axis.axhspan(expected - spread, expected + spread, color=TRUTH, alpha=0.12, lw=0, label="uniform, 2 sigma")
+    axis.axhspan(
+        max(0.0, expected - spread), expected + spread, color=TRUTH, alpha=0.12, lw=0, label="uniform, 2 sigma"
+    )
     axis.axhline(expected, color=TRUTH, lw=1)
     axis.hist(pit, bins=bins, range=(0, 1), color=INK, alpha=0.75, rwidth=0.94)
     axis.set(xlim=(0, 1), xlabel="probability integral transform F(z)", ylabel="sources")

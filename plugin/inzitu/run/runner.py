@@ -30,12 +30,13 @@ if TYPE_CHECKING:
     from inzitu.run.engine import Engine
     from inzitu.run.work import Log
 
+FOLDER = "inode/directory"
 _MEDIA_TYPES = {
     ".parquet": "application/vnd.apache.parquet",
     ".json": "application/json",
     ".png": "image/png",
     ".txt": "text/plain",
-    "": "inode/directory",
+    "": FOLDER,
 }
 
 

@@ -5,6 +5,7 @@ What needs the archive itself, as which rows are in the footprint, is found by t
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,7 +70,10 @@ def check_job(job: Job, *, manifest: Manifest, recorder: Recorder, published: Pu
                     "Name the column z."
                 )
     trained = [asked for asked in request.parameters.values() if isinstance(asked, TrainParameters)]
-    require_scalars([name for asked in trained for each in asked.trainings for name in each.scalars], lists, manifest)
+    seen = [name for asked in trained for each in asked.trainings for name in each.scalars]
+    if request.model is not None:
+        seen += _scalars_of(recorder.store.path(request.model))
+    require_scalars(seen, lists, manifest)
     evaluated = request.parameters.get("evaluate")
     if isinstance(evaluated, EvaluateParameters) and download is None:
         require_slices(evaluated.slices, lists, manifest)
@@ -90,8 +94,9 @@ def require_scalars(names: Iterable[str], lists: Mapping[str, Path], manifest: M
         for name in wanted:
             if name.lower() not in map(str.lower, columns):
                 raise TableFault(
-                    f"SCALARS names {name}, which is no column of the {role} list ({', '.join(columns)}) and no "
-                    f"magnitude of the catalogue ({', '.join(magnitudes) or 'it has none'})."
+                    f"The network sees {name} beside each stamp (SCALARS), which is no column of the {role} list "
+                    f"({', '.join(columns)}) and no magnitude of the catalogue "
+                    f"({', '.join(magnitudes) or 'it has none'})."
                 )
 
 
@@ -113,6 +118,11 @@ def require_slices(names: Iterable[str], lists: Mapping[str, Path], manifest: Ma
                 f"SLICES names {name}, which is neither z, nor a column of a list ({', '.join(columns)}), nor a "
                 f"magnitude of the catalogue ({', '.join(magnitudes) or 'it has none'})."
             )
+
+
+def _scalars_of(model: Path) -> list[str]:
+    """Return the numbers that a model sees beside a stamp, by its bundle."""
+    return list(json.loads((model / "model.json").read_text(encoding="utf-8"))["recipe"]["scalars"])
 
 
 def _columns(path: Path) -> list[str]:
