@@ -135,7 +135,7 @@ def job_table(jobs: Iterable[JobState]) -> Table:
                 job.phase,
                 f"{float(job.info['rows']):,.0f}" if "rows" in job.info else "",
                 duration((now - datetime.fromisoformat(job.created)).total_seconds()),
-                job.message,
+                job.message.partition(". ")[0],
             )
             for job in jobs
         ),

@@ -55,6 +55,7 @@ def test_an_empty_value_leaves_a_parameter_at_its_default() -> None:
             "GRID=epochs=0/2: EPOCHS=0: Input should be greater than or equal to 1.",
         ),
         ("search-predict", "HEAD", "gauss", "HEAD=gauss: write mixture(k) or "),
+        ("train-predict", "RA_UNIT", "training:h", "RA_UNIT=training:h: training:h is no unit of right ascensions: "),
         ("train-predict", "PRIORITY", "sdss", "PRIORITY ranks surveys: "),
         (
             "train-test-single",

@@ -48,14 +48,19 @@ def test_what_is_needed_and_not_given_is_said_in_the_words_of_the_command(tmp_pa
 def test_jobs_are_listed_with_what_they_are_and_why_they_failed() -> None:
     created = (datetime.now(UTC) - timedelta(minutes=61)).isoformat()
     state = JobState(
-        url="u", id="a1", phase="ERROR", created=created, pipeline="train-predict", message="UsageError: no."
+        url="u",
+        id="a1",
+        phase="ERROR",
+        created=created,
+        pipeline="train-predict",
+        message="UsageError: no. Send others.",
     )
     console = Console(width=120, file=io.StringIO())
     console.print(job_table([state, replace(state, id="b2", info={"rows": "1234"}, message="")]))
     shown = [line.split() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]  # it is a StringIO
     assert shown == [
         ["job", "pipeline", "phase", "rows", "age", "reason"],
-        ["a1", "train-predict", "ERROR", "1", "h", "1", "min", "UsageError:", "no."],
+        ["a1", "train-predict", "ERROR", "1", "h", "1", "min", "UsageError:", "no"],
         ["b2", "train-predict", "ERROR", "1,234", "1", "h", "1", "min"],
     ]
 

@@ -137,9 +137,12 @@ def test_right_ascensions_in_hours_are_hinted_at(work: Work, tmp_path: Path) -> 
         selected(work, {"targets": hours})
 
 
-@pytest.mark.parametrize(("unit", "factor"), [("hour", 15.0), ("deg", 1.0), ("rad", 180 / np.pi), (None, 1.0)])
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    [("hour", 15.0), ("deg", 1.0), ("rad", 180 / np.pi), ("", 1.0), ("targets:hour", 15.0), ("others:hour", 1.0)],
+)
 def test_right_ascensions_of_a_list_that_states_no_unit_are_in_the_one_that_is_asked(
-    tmp_path: Path, unit: str | None, factor: float
+    tmp_path: Path, unit: str, factor: float
 ) -> None:
     ra, dec = np.linspace(0.1, 6.2, 120), np.linspace(-40, 40, 120)
     bare, said = tmp_path / "bare.csv", tmp_path / "said.vot"

@@ -101,7 +101,7 @@ def _read(path: Path, name: str, parameters: SelectParameters, *, most: int) -> 
             _check_length(name, _stated_rows(plain, form), most)
             table = _columns(plain, form, parameters)
         _check_length(name, table.num_rows, most)
-        ra, dec = positions(table, unit=_unit_asked(table, parameters))
+        ra, dec = positions(table, unit=_unit_asked(table, name, parameters))
     except TableFault as error:
         raise TableFault(f"The {name} list: {error}") from error
     redshift = _named(table, _REDSHIFTS)
@@ -120,14 +120,14 @@ def _read(path: Path, name: str, parameters: SelectParameters, *, most: int) -> 
         z=np.full(len(ra), np.nan) if redshift is None else numbers(table, redshift, name),
         quality=None if quality is None else numbers(table, quality, name),
         survey=None if survey is None else np.asarray(table[survey].cast(pa.string()).fill_null(""), dtype=str),
-        hours=parameters.ra_unit != "deg" and look_like_hours(ra, dec),
+        hours=parameters.unit_of(name) != "deg" and look_like_hours(ra, dec),
     )
 
 
-def _unit_asked(table: pa.Table, parameters: SelectParameters) -> str | None:
+def _unit_asked(table: pa.Table, name: str, parameters: SelectParameters) -> str | None:
     """Return the unit that the job gives right ascensions; None where the list states its own."""
     stated = (table.schema.field(guess_positions(table)[0]).metadata or {}).get(b"unit")
-    return None if stated else parameters.ra_unit
+    return None if stated else parameters.unit_of(name)
 
 
 def _stated_rows(path: Path, form: str) -> int | None:

@@ -37,8 +37,10 @@ class SelectParameters(Parameters):
     """Which of the user's rows the archive can answer for."""
 
     radius: float = Field(1.5, gt=0, le=60, description="Matching and de-duplication radius [arcsec].")
-    ra_unit: Literal["deg", "hour", "rad"] | None = Field(
-        None, description="Unit of right ascensions in lists that state none, as CSV: deg, hour or rad."
+    ra_unit: Names = Field(
+        (),
+        description="Unit of right ascensions in lists that state none, as CSV: deg, hour or rad; training:hour is "
+        "that of one list.",
     )
     agreement: float = Field(
         0.01, gt=0, le=1, description="Redshifts of one object agree when they differ by at most this times 1 + z."
@@ -50,6 +52,18 @@ class SelectParameters(Parameters):
     priority: Names = Field(
         (), description="Surveys, the most trusted first, with commas between; those not named come after."
     )
+
+    @field_validator("ra_unit")
+    @classmethod
+    def _units_are_angles(cls, units: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [unit for unit in units if unit.rpartition(":")[2] not in ("deg", "hour", "rad")]:
+            raise ValueError(f"{unknown[0]} is no unit of right ascensions: write deg, hour or rad, or training:hour")
+        return units
+
+    def unit_of(self, role: str) -> str | None:
+        """Return the unit of the right ascensions of a list that states none, if the job does."""
+        units = {part.rpartition(":")[0]: part.rpartition(":")[2] for part in self.ra_unit}
+        return units.get(role, units.get(""))
 
     @model_validator(mode="after")
     def _priority_is_of_surveys(self) -> Self:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from inzitu.pipelines.parameters import SelectParameters
     from inzitu.run.work import Work
 
-_HOURS = "the right ascensions look like hours; if they are, send RA_UNIT=hour, or the unit with the column"
-
 
 def select(parameters: SelectParameters, inputs: Mapping[str, Path], work: Work) -> Outcome:
     """Give each uploaded row its status and its counterpart in the catalogue."""
@@ -68,7 +66,12 @@ def tally(found: Selection, name: str) -> str:
 
 def hints(lists: Sequence[SourceList]) -> list[str]:
     """Say what looks wrong with lists as a whole."""
-    return [f"{rows.name}: {_HOURS}" for rows in lists if rows.hours]
+    return [
+        f"{rows.name}: the right ascensions look like hours; if they are, send RA_UNIT={rows.name}:hour, or the unit "
+        "with the column"
+        for rows in lists
+        if rows.hours
+    ]
 
 
 def require_some(found: Selection, lists: Sequence[SourceList], manifest: Manifest) -> None:
