@@ -25,6 +25,10 @@ FAR = 1 << 62
 """A row beyond any."""
 PARTS, MOST_PARTS = 8, 64
 """Parts along a stamp pixel where `area` divides it: two to a HEALPix pixel, within these bounds."""
+FINE = 8
+"""How many times as many there are at a pole, where the sides of a part bend within a HEALPix pixel."""
+POINTS, TURN = 55, 34
+"""Points of a part that is sampled, in a Fibonacci lattice: no two in a line with a seam that runs along a side."""
 BENT = 64.0
 """Distance from a pole, in pixels along x and y, within which lines bend."""
 
@@ -303,10 +307,13 @@ def _straight(face, sums, side):
 def _divided(axes, u, v, step, side):
     """Return the pixels that a stamp pixel overlaps and their fractions, from parts small enough to be straight.
 
-    Parts that still cross from one face to another are sampled at 4 x 4 points.
+    Parts that still cross from one face to another are sampled.
     """
     hpx = np.sqrt(np.pi / 3) / side
-    parts = min(MOST_PARTS, max(PARTS, int(np.ceil(2 * step / hpx))))
+    parts = max(PARTS, int(np.ceil(2 * step / hpx)))
+    if _to_pole(axes, u + step / 2, v + step / 2, side) < 2 + 2 * step / hpx:
+        parts *= FINE
+    parts = min(MOST_PARTS, parts)
     little = step / parts
     faces, x, y = (
         np.empty((parts + 1, parts + 1), np.int64),
@@ -337,10 +344,21 @@ def _divided(axes, u, v, step, side):
 
 @njit(cache=True, nogil=True)
 @no_type_check
+def _to_pole(axes, u, v, side):
+    """Return how far a point is from the nearest pole, in pixels along x and y together."""
+    face, x, y = place(axes, u, v, float(side))
+    if face < 4:
+        return 2 * side - x - y
+    return x + y if face >= 8 else 2.0 * side
+
+
+@njit(cache=True, nogil=True)
+@no_type_check
 def _sampled(axes, u, v, step, side):
-    """Return the pixels under a grid of points, each with the same weight."""
-    f, i, j = np.empty(16, np.int64), np.empty(16, np.int64), np.empty(16, np.int64)
-    for k in range(16):
-        face, x, y = place(axes, u + (k % 4 + 0.5) / 4 * step, v + (k // 4 + 0.5) / 4 * step, float(side))
+    """Return the pixels under some points, each with the same weight."""
+    f, i, j = np.empty(POINTS, np.int64), np.empty(POINTS, np.int64), np.empty(POINTS, np.int64)
+    for k in range(POINTS):
+        a, b = (k + 0.5) / POINTS, (k * TURN % POINTS + 0.5) / POINTS
+        face, x, y = place(axes, u + a * step, v + b * step, float(side))
         f[k], i[k], j[k] = face, int(x), int(y)
-    return f, i, j, np.full(16, 1 / 16)
+    return f, i, j, np.full(POINTS, 1 / POINTS)
