@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from inzitu.hips import Flag, Status
 from inzitu.manifest import ArchiveSection, CatalogueEntry, Engine, Limits, Manifest, SdssSource, SurveyEntry, TapSource
 from inzitu.pipelines import pipelines, steps
 from inzitu.run.predictions import schema
+from inzitu.web import pages
+from inzitu.web.app import create_app
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,6 +67,20 @@ def test_every_status_and_flag_stands_in_its_page() -> None:
         assert f"`{flag.words}`" in text
 
 
+def test_the_pages_of_commands_and_resources_are_as_the_code_says_them() -> None:
+    reference = runpy.run_path(str(ROOT / "docs" / "reference.py"))
+    for name in ("cli", "http"):
+        assert page(f"docs/reference/{name}.md") == reference[f"{name}_page"](), "write it: python docs/reference.py"
+
+
+def test_every_command_and_every_route_stands_in_its_page() -> None:
+    commands = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    assert {*commands, "archive stamps"} == set(re.findall(r"^## (.+)$", page("docs/reference/cli.md"), re.M))
+    described = create_app(Manifest.load(ROOT / "manifest.yaml")).openapi()["paths"]
+    served = {*described, *(str(getattr(route, "path", "")) for route in pages.router.routes)}
+    assert served == set(re.findall(r"^\| `[A-Z]+ (\S+)` \|", page("docs/reference/http.md"), re.M))
+
+
 def test_the_readmes_manifest_is_one(tmp_path: Path) -> None:
     [example] = re.findall(r"```yaml\n(.*?)```", page("README.md"), re.S)
     path = tmp_path / "manifest.yaml"
@@ -77,7 +94,5 @@ def test_commands_and_targets_that_the_readme_names_exist() -> None:
     assert set(re.findall(r"(?:`|^ +)make ([a-z]+)", text, re.M)) <= targets
     commands = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
     assert {"demo", "serve", "work", "submit", "query"} <= commands
-    named = set(
-        re.findall(r"inzitu (demo|check|serve|work|submit|query|crossmatch|coverage|cutouts|prov|verify)\b", text)
-    )
+    named = set(re.findall(r"(?:^ +|`)inzitu ([a-z]+)\b", text.partition("\nNot yet:")[0], re.M))
     assert named <= commands
