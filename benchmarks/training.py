@@ -28,7 +28,7 @@ from jax.typing import DTypeLike
 from inzitu.learn import networks
 from inzitu.learn.dataset import Dataset
 from inzitu.learn.recipe import Recipe
-from inzitu.learn.step import MOST_STEPS, Program
+from inzitu.learn.step import MOST_STEPS, Program, everywhere
 
 ROUNDS = int(os.environ.get("ROUNDS", "9"))
 
@@ -87,7 +87,7 @@ class Row:
 
 def compared(case: Case, *, steps: int) -> list[Row]:
     """Time training and prediction in turns of so many batches, and the peer's, if there is one."""
-    ours = _ours(case, steps)
+    ours = turns_of(case, steps)
     peer = _Peer.start(case, steps) if "TORCH_PYTHON" in os.environ and case.work else None
     rows = []
     for what, turn in ours.items():
@@ -106,7 +106,7 @@ def compared(case: Case, *, steps: int) -> list[Row]:
     return rows
 
 
-def _ours(case: Case, steps: int) -> dict[str, Callable[[], Any]]:
+def turns_of(case: Case, steps: int) -> dict[str, Callable[[], Any]]:
     rng = np.random.default_rng(0)
     name = case.network.split(",")[0]
     recipe = Recipe(network=name, head=case.head, batch_size=case.batch, members=case.members, epochs=1)
@@ -118,11 +118,10 @@ def _ours(case: Case, steps: int) -> dict[str, Callable[[], Any]]:
     graph, parameters = nnx.split(network)
     program = Program(graph, recipe, 1000, sight=network.size)
     images = jnp.asarray(rng.normal(size=(2 * case.batch, *case.shape)), jnp.float32)
-    data = Dataset(
-        images, jnp.asarray(rng.uniform(0, 0.4, 2 * case.batch), jnp.float32), jnp.zeros((2 * case.batch, 0))
-    )
+    labels = jnp.asarray(rng.uniform(0, 0.4, 2 * case.batch), jnp.float32)
+    data = everywhere(Dataset(images, labels, jnp.zeros((2 * case.batch, 0))))
     rows = np.zeros((MOST_STEPS, case.members, case.batch), np.int32) + np.arange(case.batch, dtype=np.int32)
-    state = [program.begin(jax.tree.map(lambda leaf: jnp.stack([leaf] * case.members), parameters))]
+    state = [everywhere(program.begin(jax.tree.map(lambda leaf: jnp.stack([leaf] * case.members), parameters)))]
     blocks = jnp.stack([images[: case.batch]] * steps)
     forward = jax.jit(lambda own, stamps: jax.lax.map(nnx.merge(graph, own), stamps))
 
