@@ -144,8 +144,10 @@ def _find_rows(path: Path) -> tuple[str, int, int, bytes] | None:
 def _field(field: Any) -> Field:
     size = str(field.arraysize or "1")
     count = None if "*" in size else int(np.prod([int(part) for part in size.split("x")]))
-    null = field.values.null if field.values is not None else None
-    return Field(field.name, np.dtype(TYPES[field.datatype]), count, None if null is None else int(null))
+    kind = np.dtype(TYPES[field.datatype])
+    # Of other kinds, NaN and nothing are null as they are; VizieR states so.
+    null = field.values.null if field.values is not None and kind.kind in "iu" else None
+    return Field(field.name, kind, count, None if null is None else int(null))
 
 
 def _said(field: Any) -> dict[str, str]:
