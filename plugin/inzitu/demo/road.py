@@ -127,13 +127,13 @@ def _followed(service: Service, url: str) -> JobState:
     with progress_bar() as bar:
         tasks: dict[str, Any] = {}
         for state in service.follow(url):
-            if not state.step:
-                continue
-            if state.step not in tasks:
+            if state.ended or (state.step and state.step not in tasks):  # the steps before are done
                 for step, task in tasks.items():
                     bar.update(task, description=step, completed=1.0)
-                tasks[state.step] = bar.add_task(state.step, total=1.0)
-            bar.update(tasks[state.step], description=state.summary, completed=1.0 if state.ended else state.fraction)
+            if state.step and not state.ended:
+                if state.step not in tasks:
+                    tasks[state.step] = bar.add_task(state.step, total=1.0)
+                bar.update(tasks[state.step], description=state.summary, completed=state.fraction)
     if state.phase != "COMPLETED":
         raise ServiceFault(f"The job ended as {state.phase}: {state.message}")
     return state
