@@ -194,3 +194,11 @@ def test_images_that_do_not_fit_are_refused_before_a_parameter_is_made(dcmdn: Dc
         build("dcmdn-a", key=KEY, input_shape=(16, 16))
     with pytest.raises(ImagesError, match="at least 16 x 16 are needed"):
         dcmdn(random(1, 10, 10, 5))
+
+
+def test_inzitu_begins_with_magnitudes_and_colours_of_mean_zero_and_deviation_one() -> None:
+    network, images = build("inzitu", key=KEY), random(300, 28, 28, 5)
+    network.begin_at(np.zeros(15), images)
+    (_, fluxes), *_ = network.stages(images, jnp.zeros((300, 0)))
+    np.testing.assert_allclose(jnp.mean(fluxes, axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(jnp.std(fluxes, axis=0), 1, atol=1e-4)

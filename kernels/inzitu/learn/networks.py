@@ -61,8 +61,8 @@ class Network(nnx.Module):
         *_, (_, outputs) = self.stages(images, given, key=key)
         return outputs
 
-    def begin_at(self, bias: Float[Array | np.ndarray, " o"]) -> None:
-        """Let the outputs begin at given values, whatever the image."""
+    def begin_at(self, bias: Float[Array | np.ndarray, " o"], images: Float[Array, "n y x band"] | None = None) -> None:
+        """Let the outputs begin at given values, whatever the image; a network may look at some training images."""
         self.head.bias[...] = jnp.asarray(bias, jnp.float32)
 
 

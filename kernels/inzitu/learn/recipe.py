@@ -44,7 +44,8 @@ class Recipe:
     warm_up
         Share of the steps in which it rises, before it falls along a cosine.
     weight_decay
-        Decoupled decay of the kernels, not of biases (Loshchilov & Hutter 2019, arXiv:1711.05101).
+        Decoupled decay of the kernels, not of biases (Loshchilov & Hutter 2019, arXiv:1711.05101); by default, as the
+        next three, the network's own.
     clip
         Largest norm of a gradient.
     ema
@@ -75,10 +76,10 @@ class Recipe:
     batch_size: int = 64
     learning_rate: float | None = None
     warm_up: float = 0.1
-    weight_decay: float = 1e-2
-    clip: float = 1.0
-    ema: float = 0.98
-    nll_weight: float = 0.2
+    weight_decay: float | None = None
+    clip: float | None = None
+    ema: float | None = None
+    nll_weight: float | None = None
     softening: float | None = None
     augmentation: Augmentation | None = None
     evaluations: int = 40
@@ -94,8 +95,9 @@ class Recipe:
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise RecipeError(f"{name} is {value}; it must be above 0")
         for name, below in (("warm_up", 1), ("ema", 1), ("weight_decay", math.inf), ("nll_weight", math.inf)):
-            if not 0 <= getattr(self, name) < below:
-                raise RecipeError(f"{name} is {getattr(self, name)}; it must be at least 0 and below {below}")
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < below:
+                raise RecipeError(f"{name} is {value}; it must be at least 0 and below {below}")
         if self.compute not in ("auto", "float32", "bfloat16"):
             raise RecipeError(f"compute is {self.compute!r}; it must be auto, float32 or bfloat16")
         parse_head(self.head)
@@ -109,6 +111,10 @@ class Recipe:
             batch_size=min(self.batch_size, rows),
             learning_rate=self.learning_rate or own.learning_rate,
             members=self.members or own.members,
+            weight_decay=own.weight_decay if self.weight_decay is None else self.weight_decay,
+            clip=self.clip or own.clip,
+            ema=own.ema if self.ema is None else self.ema,
+            nll_weight=own.nll_weight if self.nll_weight is None else self.nll_weight,
             softening=self.softening or own.softening,
             augmentation=self.augmentation or own.augmentation,
         )
@@ -149,6 +155,10 @@ class Own:
     images: int
     learning_rate: float
     members: int = 1
+    weight_decay: float = 1e-2
+    clip: float = 1.0
+    ema: float = 0.98
+    nll_weight: float = 0.2
     softening: float = 5.0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -156,7 +166,17 @@ class Own:
 OWN: Mapping[str, Own] = {
     "dcmdn-a": Own(images=24_000, learning_rate=5e-4),
     "dcmdn-b": Own(images=20_000, learning_rate=3e-4),
-    "inzitu": Own(images=30_000, learning_rate=2e-3, members=5, softening=2.5, augmentation=Augmentation(noise=1.0)),
+    "inzitu": Own(
+        images=90_000,
+        learning_rate=3e-3,
+        members=5,
+        weight_decay=1e-3,
+        clip=100.0,
+        ema=0.995,
+        nll_weight=1.0,
+        softening=2.5,
+        augmentation=Augmentation(noise=1.0, brightness=0.0, blend=0.5),
+    ),
     "pasquet": Own(images=20_000, learning_rate=5e-4),
 }
 

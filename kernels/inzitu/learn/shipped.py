@@ -43,7 +43,7 @@ class Shipped(Network):
         yield "shipped program", raw
         yield "bias", raw + self.bias[...]
 
-    def begin_at(self, bias: Float[Array | np.ndarray, " o"]) -> None:
+    def begin_at(self, bias: Float[Array | np.ndarray, " o"], images: Float[Array, "n y x band"] | None = None) -> None:
         """Let the outputs begin near given values: what the program adds to them is its own."""
         self.bias[...] = jnp.asarray(bias, jnp.float32)
 

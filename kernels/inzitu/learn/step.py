@@ -184,7 +184,9 @@ class Program:
     ) -> Float[Array, " n"]:
         """Give the loss of each row; with a key as in training."""
         raw = nnx.merge(self.graph, parameters)(images, scalars, key=key)
-        return self.recipe.parsed_head().loss(raw, labels, nll_weight=self.recipe.nll_weight)
+        nll_weight = self.recipe.nll_weight
+        assert nll_weight is not None, "settle the recipe first"
+        return self.recipe.parsed_head().loss(raw, labels, nll_weight=nll_weight)
 
     def varied(
         self, dataset: Dataset, rows: Int[Array, " batch"], key: Key[Array, ""]
@@ -215,6 +217,7 @@ class Program:
         changes, optimiser = self.optimiser.update(slopes, member.optimiser, member.parameters)
         # Selected within the sum, where it costs nothing: after a failure the parameters are needed, not the rest.
         parameters = jax.tree.map(lambda p, change: jnp.where(fine, p + change, p), member.parameters, changes)
+        assert self.recipe.ema is not None, "settle the recipe first"
         memory = jnp.minimum(self.recipe.ema, (1 + taken) / (10 + taken))
         mean = jax.tree.map(lambda m, p: m + (1 - memory) * (p - m), member.mean, parameters)
         return Member(parameters, mean, optimiser), (loss, fine)

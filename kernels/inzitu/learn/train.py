@@ -42,6 +42,8 @@ SECONDS_A_DISPATCH = 1.0
 VALIDATION_BLOCK = 256
 # Training rows that the noise of the bands is measured on, about.
 MOST_MEASURED = 50_000
+# Training images that a network may look at before its first step, about.
+MOST_LOOKED_AT = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,8 @@ def train(
     training, held = (
         Source(images, labels, columns, rows[part], normalisation) for part in (Part.TRAIN, Part.VALIDATION)
     )
-    program, state = _begun(recipe, images.shape[1:], labels, rows)
+    looked_at = normalisation.apply(images[some[:: 1 + len(some) // MOST_LOOKED_AT]])
+    program, state = _begun(recipe, looked_at, labels, rows)
     draw = functools.partial(_drawn, recipe, len(rows[Part.TRAIN]))
     batch = recipe.batch_size * (recipe.members or 1)
     state, blocks = everywhere((state, held.placed()))
@@ -215,28 +218,28 @@ class _Pace:
 
 
 def _begun(
-    recipe: Recipe, input_shape: tuple[int, ...], labels: np.ndarray, rows: Mapping[Part, np.ndarray]
+    recipe: Recipe, images: jax.Array, labels: np.ndarray, rows: Mapping[Part, np.ndarray]
 ) -> tuple[Program, State]:
     head = recipe.parsed_head()
     for part in (Part.TRAIN, Part.VALIDATION):
         head.check_labels(labels[rows[part]])
     bias = head.initial_bias(labels[rows[Part.TRAIN]].astype(np.float64))
-    build = functools.partial(networks.of_recipe, recipe, input_shape=input_shape)
+    build = functools.partial(networks.of_recipe, recipe, input_shape=images.shape[1:])
     abstract = nnx.eval_shape(lambda: build(key=jax.random.key(0)))
     program = Program(nnx.split(abstract)[0], recipe, recipe.steps(len(rows[Part.TRAIN])), sight=abstract.size)
 
-    def member(key: jax.Array, bias: jax.Array) -> Any:
+    def member(key: jax.Array, bias: jax.Array, images: jax.Array) -> Any:
         network = build(key=key)
-        network.begin_at(bias)
+        network.begin_at(bias, images)
         return nnx.split(network)[1]
 
     # One program instead of the hundreds that networks are made of, each of which would be compiled by itself.
     @jax.jit
-    def begun(seed: jax.Array, bias: jax.Array) -> State:
+    def begun(seed: jax.Array, bias: jax.Array, images: jax.Array) -> State:
         keys = [jax.random.fold_in(jax.random.key(seed), number) for number in range(recipe.members or 1)]
-        return program.begin(jax.lax.map(lambda key: member(key, bias), jnp.stack(keys)))
+        return program.begin(jax.lax.map(lambda key: member(key, bias, images), jnp.stack(keys)))
 
-    return program, begun(recipe.seed, bias)
+    return program, begun(recipe.seed, bias, images)
 
 
 def _drawn(recipe: Recipe, rows: int, first: int, count: int) -> Integer[np.ndarray, "count member batch"]:
