@@ -23,7 +23,7 @@ def test_a_scalar_that_never_changes_and_one_given_twice_stay_finite_and_small()
     seen = np.asarray(scale.apply(columns))
     assert np.abs(seen).max() < 3
     assert np.sum(seen.std(axis=0) > 0.5) == 1
-    assert np.abs(np.asarray(scale.apply(columns + [0, 0.5, 0]) - seen)).max() <= 0.5 + 1e-6
+    assert np.abs(np.asarray(scale.apply(columns + np.array([0, 0.5, 0])) - seen)).max() <= 0.5 + 1e-6
 
 
 def test_without_scalars_nothing_is_turned() -> None:

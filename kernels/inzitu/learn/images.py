@@ -193,18 +193,16 @@ class Augmentation:
         turn, move, brighten, sprinkle = jax.random.split(key, 4)
         n = images.shape[0]
         if self.symmetries:
-            images = symmetry(images, jax.random.randint(turn, (n,), 0, SYMMETRIES))
+            images = alone(symmetry(images, jax.random.randint(turn, (n,), 0, SYMMETRIES)))
         if self.shift:
             images = _shifted(images, jax.random.randint(move, (n, 2), 0, 2 * self.shift + 1), self.shift)
         if self.brightness or self.noise:
             # In the flux, where brightness multiplies and noise adds: once there and back is also the cheapest.
             fluxes = jnp.sinh(images) * 10 ** (-0.4 * self.brightness * jax.random.normal(brighten, (n, 1, 1, 1)))
             if self.noise:
-                # Fused with what follows, the random numbers would take three times as long on a CPU.
-                barrier: Callable[[Array], Array] = jax.lax.optimization_barrier
-                grain = barrier(jax.random.normal(sprinkle, images.shape))
+                grain = alone(jax.random.normal(sprinkle, images.shape))
                 fluxes = fluxes + self.noise / softening * grain
-            images = jnp.arcsinh(fluxes)
+            images = alone(jnp.arcsinh(fluxes))
         return images
 
     def blended(self, key: Key[Array, ""], labels: Float[Array, " n"], *values: Array) -> tuple[Array, ...]:
@@ -219,9 +217,19 @@ class Augmentation:
         share = self.blend * jax.random.uniform(weigh, (n,))
 
         def blend(rows: Array) -> Array:
-            return rows + share.reshape(-1, *[1] * (rows.ndim - 1)) * (rows[partner] - rows)
+            return alone(rows + share.reshape(-1, *[1] * (rows.ndim - 1)) * (rows[partner] - rows))
 
         return blend(labels), *map(blend, values)
+
+
+def alone(values: Array) -> Array:
+    """Let values be computed once, by a loop of their own.
+
+    A CPU would fuse them with what follows, and compute them as often as that reads them: random numbers three times,
+    an image once for each of the ways to turn it.
+    """
+    barrier: Callable[[Array], Array] = jax.lax.optimization_barrier
+    return barrier(values)
 
 
 def _shifted(images: Float[Array, "n y x band"], steps: Int[Array, "n 2"], most: int) -> Float[Array, "n y x band"]:
