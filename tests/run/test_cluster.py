@@ -152,7 +152,6 @@ def test_what_a_worker_of_a_cluster_holds_of_the_catalogue_follows_the_setting(
         for megabytes in (1, 32, 4096):  # the first for the libraries' own memory
             selected(over(far, stars, memory_mb=megabytes, workers=2), few, tmp_path / str(megabytes))
             peaks.append(max(client.run(peak).values()))
-    print("GREW", peaks)
     assert peaks[1] - peaks[0] < 32e6
     assert peaks[2] - peaks[0] > 64e6  # a file, which is a partition, searched in one piece
 
@@ -165,8 +164,10 @@ def peak() -> int:
 
 def test_work_that_kills_every_worker_is_given_up_in_words(cluster: LocalCluster) -> None:
     cluster.scheduler.allowed_failures = 0
+    with Client(cluster.scheduler_address, set_as_default=False) as client:
+        client.wait_for_workers(2)  # as above
     with (
         Engine(Section(scheduler=cluster.scheduler_address)) as engine,
         pytest.raises(ServiceFault, match="most likely for want of memory"),
     ):
-        list(engine.map(lambda _: os._exit(1), [1]))
+        list(engine.map(lambda _: os._exit(1), range(4)))
