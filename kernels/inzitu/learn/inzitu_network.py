@@ -26,7 +26,7 @@ WIDTH, OTHER_WIDTHS = 2.2, (1.2, 3.5)
 NOISE = 0.4
 LEAST_DEVIATION = 0.05
 # Share of the values that a training drops after a layer (Srivastava et al. 2014, JMLR 15, 1929).
-DROPPED = 0.1
+DROPPED = 0.3
 UNITS = 64
 
 

@@ -167,7 +167,7 @@ OWN: Mapping[str, Own] = {
     "dcmdn-a": Own(images=24_000, learning_rate=5e-4),
     "dcmdn-b": Own(images=20_000, learning_rate=3e-4),
     "inzitu": Own(
-        images=90_000,
+        images=120_000,
         learning_rate=3e-3,
         members=5,
         weight_decay=1e-3,
