@@ -139,6 +139,9 @@ class Engine(Section):
 
     scheduler: str | None = Field(None, description="Address of a Dask scheduler; null for a LocalCluster.")
     workers: int = Field(2, gt=0, description="Threads of the LocalCluster.")
+    without_workers_seconds: float = Field(
+        600.0, gt=0, description="How long a job waits for a cluster none of whose workers takes work [s]."
+    )
     memory_mb: int = Field(1024, ge=64, description="Memory for searching the catalogue, all threads together [MB].")
     stamps_mb: int = Field(8192, ge=1, description="Stamps on the device in a training; more are streamed [MB].")
     checkpoint_seconds: float = Field(20.0, ge=0, description="Time between the checkpoints of a training [s].")

@@ -31,7 +31,7 @@ __all__ = ["selection"]  # a fixture
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", memory_limit="600MB"
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", memory_limit=0
     ) as started:
         yield started
 
@@ -148,7 +148,7 @@ def test_what_a_worker_of_a_cluster_holds_of_the_catalogue_follows_the_setting(
 ) -> None:
     peaks = []
     with Client(cluster.scheduler_address, set_as_default=False) as client:
-        client.wait_for_workers(2)  # one may have been killed a moment ago
+        client.wait_for_workers(2, timeout=60)  # one may have been killed a moment ago
         for megabytes in (1, 32, 4096):  # the first for the libraries' own memory
             selected(over(far, stars, memory_mb=megabytes, workers=2), few, tmp_path / str(megabytes))
             peaks.append(max(client.run(peak).values()))
@@ -165,7 +165,7 @@ def peak() -> int:
 def test_work_that_kills_every_worker_is_given_up_in_words(cluster: LocalCluster) -> None:
     cluster.scheduler.allowed_failures = 0
     with Client(cluster.scheduler_address, set_as_default=False) as client:
-        client.wait_for_workers(2)  # as above
+        client.wait_for_workers(2, timeout=60)  # as above
     with (
         Engine(Section(scheduler=cluster.scheduler_address)) as engine,
         pytest.raises(ServiceFault, match="most likely for want of memory"),

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -92,3 +94,49 @@ def test_a_scheduler_of_its_own_gives_the_same() -> None:
         Engine(section(scheduler=own.scheduler_address)) as engine,
     ):
         assert dict(engine.map(abs, [-1, -2])) == {0: 1, 1: 2}
+
+
+@contextmanager
+def resting(cluster: LocalCluster) -> Iterator[None]:
+    """Wait until every worker of a cluster has noticed that its memory is full."""
+    for _ in range(1000):
+        if all(worker.status.name == "paused" for worker in cluster.scheduler.workers.values()):
+            break
+        time.sleep(0.01)
+    yield
+
+
+def test_a_cluster_whose_workers_all_rest_is_given_up_in_words() -> None:
+    with (
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            processes=False,
+            dashboard_address=":0",
+            protocol="tcp://",
+            memory_limit="1MB",  # less than this process holds
+        ) as own,
+        resting(own),
+        Engine(section(scheduler=own.scheduler_address, without_workers_seconds=0.5)) as engine,
+        pytest.raises(ServiceFault, match=r"no worker took work for 0.5 s \(1 paused\).*without_workers_seconds"),
+    ):
+        list(engine.map(abs, [1]))
+
+
+def test_a_cluster_without_workers_is_given_up_in_words() -> None:
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=":0", protocol="tcp://") as own,
+        Engine(section(scheduler=own.scheduler_address, without_workers_seconds=0.5)) as engine,
+        pytest.raises(ServiceFault, match=r"took work for 0.5 s \(it has none\)"),
+    ):
+        list(engine.map(abs, [1]))
+
+
+def test_work_that_takes_longer_than_the_patience_with_a_cluster_is_waited_for() -> None:
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0", protocol="tcp://"
+        ) as own,
+        Engine(section(scheduler=own.scheduler_address, without_workers_seconds=0.2)) as engine,
+    ):
+        assert list(engine.map(lambda _: time.sleep(1.5), [0])) == [(0, None)]

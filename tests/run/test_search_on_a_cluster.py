@@ -33,7 +33,7 @@ def test_trials_are_trained_by_the_processes_of_the_cluster(
         network="own", epochs=10, validation_fraction=0.3, grid="learning_rate=1e-5/1e-2; head=mixture(1)"
     )
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", memory_limit="2GB"
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", memory_limit=0
     ) as cluster:
         section = Section(scheduler=cluster.scheduler_address)
         with Engine(section) as engine:

@@ -6,7 +6,10 @@ is copied between workers, and killing the job's process stops all of it.
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import islice
+from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 from inzitu.errors import ServiceFault
@@ -54,17 +57,16 @@ class Engine:
 
         Results are dropped as soon as they are yielded, and only a few are under way at once, so that memory is bounded
         by the items in flight and not by their number. What a worker had that died is done by another; after a few
-        deaths over one item it is given up.
+        deaths over one item it is given up. An item may take any time, but a cluster none of whose workers takes work,
+        for they are gone or rest because their memory is full, is waited for only as long as the manifest says.
 
         Raises
         ------
         ServiceFault
-            The scheduler does not answer or was lost, or an item kills every worker.
+            The scheduler does not answer or was lost, no worker takes work, or an item kills every worker.
         """
-        from distributed import as_completed  # a second of import that only a running job pays
-
         client = self._open()
-        running = as_completed(loop=client.loop)
+        ready: SimpleQueue[Any] = SimpleQueue()
         index: dict[str, int] = {}
         waiting = enumerate(items)
 
@@ -72,13 +74,36 @@ class Engine:
             for position, item in islice(waiting, count):
                 future = client.submit(function, item, pure=False)
                 index[future.key] = position
-                running.add(future)
+                future.add_done_callback(ready.put)
 
         submit(2 * max(1, sum(client.nthreads().values())))
-        for future in running:
+        while index:
+            future = self._next(ready)
             yield index.pop(future.key), self._result(future)
             future.release()
             submit(1)
+
+    def _next(self, ready: SimpleQueue[Any]) -> Any:
+        limit = self._section.without_workers_seconds
+        taking = monotonic()
+        while True:
+            try:
+                return ready.get(timeout=min(1.0, limit / 2))
+            except Empty:
+                states = Counter(worker["status"] for worker in self._workers())
+            if states["running"]:
+                taking = monotonic()
+            elif monotonic() - taking > limit:
+                told = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "it has none"
+                raise ServiceFault(
+                    f"In the Dask cluster {self._section.scheduler} no worker took work for {limit:g} s ({told}). "
+                    "A paused worker has its memory full: give the workers more, restart them or start further ones. "
+                    "engine.without_workers_seconds in the manifest says how long a job waits."
+                )
+
+    def _workers(self) -> list[dict[str, Any]]:
+        """Return what the scheduler knows of each worker; nothing of a scheduler that was lost, whose futures end."""
+        return list(self._client.scheduler_info(n_workers=-1)["workers"].values())
 
     def _result(self, future: Any) -> Any:
         from distributed import KilledWorker
