@@ -219,7 +219,7 @@ def test_an_archive_by_http_that_fails_fails_rows_in_bounded_time_and_the_next_r
     server.manner = manner
     begun = time.monotonic()
     status, out, error = inzitu(*words)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30
     assert (status, f"{len(RA)} error" in out) == (0, True)
     assert said in error
     assert f"{server.url}/Norder0/Dir0/Npix4.fits" in error

@@ -114,7 +114,7 @@ def test_a_server_that_fails_is_named_in_bounded_time(server: str, identifier: s
     began = time.monotonic()
     with pytest.raises(ArchiveFault, match=said):
         coverage(server, identifier)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize(

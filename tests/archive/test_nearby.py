@@ -161,7 +161,7 @@ def test_a_service_that_misbehaves_is_named_in_bounded_time_and_the_finished_par
     began = time.monotonic()
     with pytest.raises(ArchiveFault, match=said):
         fetch_nearby(entry(server.url), RA, DEC, RADIUS, folder=tmp_path, patience=impatient)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 30
     assert sorted(path.name for path in tmp_path.glob("part-*")) == ["part-0-60.parquet"]
     server.manner, asked = "well", len(server.queries)
     assert set(fetched(server, tmp_path)["objid"].to_pylist()) == expected()

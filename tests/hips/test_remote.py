@@ -163,7 +163,7 @@ def test_a_server_that_misbehaves_fails_the_rows_in_bounded_time(
     server.manner = manner
     began = time.monotonic()
     cut = cutouts([survey], RA[:2], DEC[:2], **KEYS)  # type: ignore[arg-type]
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert cut.status_words() == ["error", "error"]
     assert reason in str(cut.errors[0])
     assert f"{server.url}/Norder0" in str(cut.errors[0])

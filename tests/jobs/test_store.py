@@ -279,5 +279,5 @@ def test_a_poll_answers_while_a_worker_holds_the_write_lock(tmp_path: Path) -> N
         began = time.monotonic()
         assert store.phase(job.id) is Phase.PENDING
         assert store.get(job.id).phase is Phase.PENDING
-        assert time.monotonic() - began < 0.1
+        assert time.monotonic() - began < 5, "a writer is waited for much longer"
     engine.dispose()

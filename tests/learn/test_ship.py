@@ -217,7 +217,7 @@ def test_a_program_that_could_do_harm_is_refused_before_it_is_compiled(
     began = time.monotonic()
     with pytest.raises(ShipmentError, match=reason):
         inspected(spec, memory=1 << 30, constant=1 << 20)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 def test_a_callback_cannot_be_shipped_nor_a_foreign_call_admitted() -> None:

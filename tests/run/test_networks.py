@@ -134,7 +134,7 @@ def test_a_network_that_cannot_be_is_refused_in_words_and_in_time(
     began = time.monotonic()
     with pytest.raises(UserFault, match=reason):
         cost(network, **chosen)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
 
 
 def test_the_limit_of_a_declared_network_is_the_manifests_above_the_usual_as_well(tmp_path: Path) -> None:

