@@ -95,6 +95,22 @@ def crps_gradient(case: Case) -> dict[str, np.ndarray]:
     return {"weights": by_weight, "means": by_mean, "sigmas": by_sigma}
 
 
+def nll_gradient(case: Case) -> dict[str, np.ndarray]:
+    """Derivatives of -log sum_i w_i N(z; m_i, s_i): each component's share in the density, times its own."""
+    t = (case.z - case.means) / case.sigmas
+    logs = np.log(case.weights) - 0.5 * t**2 - np.log(case.sigmas)
+    shares = np.exp(logs - logsumexp(logs))
+    by_weight = -np.exp(logs - np.log(case.weights) - logsumexp(logs))
+    return {"weights": by_weight, "means": -shares * t / case.sigmas, "sigmas": shares * (1 - t**2) / case.sigmas}
+
+
+def pit_gradient(case: Case) -> dict[str, np.ndarray]:
+    """Derivatives of sum_i w_i Phi((z - m_i) / s_i)."""
+    t = (case.z - case.means) / case.sigmas
+    density = case.weights * np.exp(-0.5 * t**2) / np.sqrt(2 * np.pi) / case.sigmas
+    return {"weights": ndtr(t), "means": -density, "sigmas": -density * t}
+
+
 def logsumexp(logs: np.ndarray) -> float:
     """The logarithm of a sum of exponentials; scipy's takes any array and fifty times as long."""
     top = float(logs.max())

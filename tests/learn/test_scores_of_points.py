@@ -18,7 +18,9 @@ from inzitu.learn.uniformity import (
     anderson_darling,
     anderson_darling_p,
     coverage,
+    cramer_von_mises,
     expected_calibration_error,
+    kolmogorov_smirnov,
     uniformity,
 )
 
@@ -72,6 +74,18 @@ def test_uniform_numbers_pass_and_others_fail_all_tests() -> None:
     assert flat.ece < 0.02 < narrow.ece
     edge = uniformity(np.array([0.0, 0.3, 0.7, 1.0]))
     assert np.isfinite(edge.ad)
+
+
+def test_statistics_of_the_pit_are_those_of_scipy_with_intervals_of_their_own() -> None:
+    pit = np.random.default_rng(5).beta(1.2, 1.0, size=101)
+    assert kolmogorov_smirnov(pit) == pytest.approx(stats.kstest(pit, "uniform").statistic)
+    assert cramer_von_mises(pit) == pytest.approx(stats.cramervonmises(pit, "uniform").statistic)
+    mixture, z = calibrated(200)
+    (whole,) = evaluate(score_rows(mixture, z), rng=np.random.default_rng(0), resamples=30)
+    for name in ("ks", "cvm", "ad", "ece"):
+        interval = whole.scores[name]
+        assert interval.value == pytest.approx(getattr(whole.uniformity, name))
+        assert interval.low < interval.high
 
 
 def test_what_is_no_pit_is_refused() -> None:
@@ -141,6 +155,11 @@ def test_bins_and_truncated_mixtures_are_scored_by_their_own_formulas() -> None:
     np.testing.assert_allclose(bins.pit, whole.pit, atol=2e-2)
     cut = score_rows(Mixture(mixture.weights, mixture.means, mixture.sigmas, 0.0), z)
     np.testing.assert_allclose(cut.crps, whole.crps, atol=2e-2)
+    # A mixture of which half lies below the cut: all that is left stands for twice as much.
+    half = Mixture(np.ones((1, 1)), np.zeros((1, 1)), np.ones((1, 1)), 0.0)
+    folded = score_rows(half, np.array([1.0]))
+    assert folded.hpd[0] == pytest.approx(2 * stats.norm.cdf(1) - 1, abs=2e-3)
+    assert folded.cde_loss[0] == pytest.approx(2 / (2 * np.sqrt(np.pi)) - 4 * stats.norm.pdf(1), abs=1e-9)
     with pytest.raises(ValueError, match="60 PDFs and 59"):
         score_rows(mixture, z[1:])
     assert len(jax.tree.leaves(mixture)) == 3

@@ -11,12 +11,19 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
-from inzitu.learn import points, scores
+from inzitu.learn import points, scores, truncation
 from inzitu.learn.bins import Histogram
 from inzitu.learn.bootstrap import Interval, bootstrap
 from inzitu.learn.mixture import Mixture
-from inzitu.learn.truncation import crps_truncated
-from inzitu.learn.uniformity import Uniformity, coverage, expected_calibration_error, uniformity
+from inzitu.learn.uniformity import (
+    Uniformity,
+    anderson_darling,
+    coverage,
+    cramer_von_mises,
+    expected_calibration_error,
+    kolmogorov_smirnov,
+    uniformity,
+)
 
 # Rows in one call: bounds the memory of the finest score, the density region's.
 BLOCK = 8192
@@ -81,6 +88,9 @@ STATISTICS: Mapping[str, tuple[Callable[..., float], str]] = {
     "nll": (np.mean, "nll"),
     "cde_loss": (np.mean, "cde_loss"),
     "ece": (expected_calibration_error, "pit"),
+    "ks": (kolmogorov_smirnov, "pit"),
+    "cvm": (cramer_von_mises, "pit"),
+    "ad": (anderson_darling, "pit"),
     "coverage_68": (lambda u: coverage(np.abs(2.0 * u - 1.0), 0.68), "pit"),
     "coverage_95": (lambda u: coverage(np.abs(2.0 * u - 1.0), 0.95), "pit"),
     "hpd_68": (lambda h: coverage(h, 0.68), "hpd"),
@@ -163,22 +173,19 @@ def _summary(
 
 
 def _scored(predicted: Mixture | Histogram, z: Float[np.ndarray, " n"]) -> dict[str, np.ndarray]:
-    median = predicted.median()
-    if isinstance(predicted, Histogram):
-        arguments: tuple[Any, ...] = (predicted.probabilities, z, predicted.max_val)
-        named = (scores.crps_bins, scores.nll_bins, scores.pit_bins, scores.cde_loss_bins, scores.hpd_bins)
-    else:
-        arguments = (predicted.weights, predicted.means, predicted.sigmas, z)
-        named = (
-            scores.crps_mixture,
-            scores.nll_mixture,
-            scores.pit_mixture,
-            scores.cde_loss_mixture,
-            scores.hpd_mixture,
-        )
-    crps, nll, pit, cde_loss, hpd = (score(*arguments) for score in named)
-    if isinstance(predicted, Mixture) and np.isfinite(predicted.lower):
-        crps = crps_truncated(*arguments, predicted.lower)
-        nll, pit = -predicted.log_pdf(z), predicted.cdf(z)
-    pit = np.clip(pit, 0.0, 1.0)
-    return {"crps": crps, "nll": nll, "pit": pit, "cde_loss": cde_loss, "hpd": hpd, "median": median}
+    match predicted:
+        case Histogram(probabilities, max_val):
+            arguments: tuple[Any, ...] = (probabilities, z, max_val)
+            formulas: tuple[Callable[..., Any], ...] = (scores.crps_bins, scores.cde_loss_bins, scores.hpd_bins)
+            nll = scores.nll_bins(*arguments)
+        case Mixture(weights, means, sigmas, lower) if np.isfinite(lower):
+            arguments = (weights, means, sigmas, z, lower)
+            formulas = (truncation.crps_truncated, truncation.cde_loss_truncated, truncation.hpd_truncated)
+            nll = -predicted.log_pdf(z)
+        case Mixture(weights, means, sigmas):
+            arguments = (weights, means, sigmas, z)
+            formulas = (scores.crps_mixture, scores.cde_loss_mixture, scores.hpd_mixture)
+            nll = scores.nll_mixture(*arguments)
+    crps, cde_loss, hpd = (formula(*arguments) for formula in formulas)
+    pit = np.clip(predicted.cdf(z), 0.0, 1.0)
+    return {"crps": crps, "nll": nll, "pit": pit, "cde_loss": cde_loss, "hpd": hpd, "median": predicted.median()}

@@ -182,13 +182,31 @@ def hpd_mixture(
     piece on which the density crosses f(z) the share above it is that of a straight line in log f: good to 2e-3.
     """
     sigmas = mixture.floored(sigmas)
-    turns = jnp.linspace(-1.0, 1.0, _PIECES_OF_A_COMPONENT) ** 3 * _FAR
-    places = means[..., None] + sigmas[..., None] * turns.astype(means.dtype)
-    places = jnp.sort(places.reshape(*places.shape[:-2], -1), axis=-1)
+    places = jnp.sort(turning_places(means, sigmas), axis=-1)
     weights, means, sigmas = (array[..., None, :] for array in (weights, means, sigmas))
     masses = jnp.diff(mixture.cdf(weights, means, sigmas, places), axis=-1)
     logs = mixture.log_of(weights)
     above = mixture.log_pdf(logs, means, sigmas, places) - mixture.log_pdf(logs, means, sigmas, z[..., None])
+    return densest(masses, above)
+
+
+def turning_places(means: Float[Array, "*n k"], sigmas: Float[Array, "*n k"]) -> Float[Array, "*n p"]:
+    """Give places between which the density hardly bends, many around each mean."""
+    turns = jnp.linspace(-1.0, 1.0, _PIECES_OF_A_COMPONENT) ** 3 * _FAR
+    places = means[..., None] + sigmas[..., None] * turns.astype(means.dtype)
+    return places.reshape(*places.shape[:-2], -1)
+
+
+def densest(masses: Float[Array, "*n e"], above: Float[Array, "*n p"]) -> Float[Array, "*n"]:
+    """Give the probability of where a density is above a level.
+
+    Parameters
+    ----------
+    masses
+        Probability of each piece of the line.
+    above
+        Logarithm of the density over the level, at the ends of the pieces.
+    """
     highest = jnp.maximum(above[..., :-1], above[..., 1:])
     lowest = jnp.minimum(above[..., :-1], above[..., 1:])
     share = jnp.clip(highest / jnp.maximum(highest - lowest, 1e-30), 0.0, 1.0)

@@ -1,9 +1,10 @@
-"""CRPS of a truncated mixture, by quadrature: a pair of truncated normals has no elementary closed form.
+"""Scores of a truncated mixture, which is conditional on a redshift above `lower`.
 
-With S(x) = sum_i w'_i S_i(x) the survival of the truncated mixture, CRPS = int_lower^z (1 - S)^2 + int_z^inf S^2. S is
-smooth between the places where a component begins, turns or ends; Gauss-Legendre on each such piece reaches 1e-7 with
-components whose widths differ by any factor. Survivals are ratios of tails taken as differences of logarithms, so a
-component that lies wholly below the cut is as exact as any other.
+The CRPS goes by quadrature: a pair of truncated normals has no elementary closed form. With S(x) = sum_i w'_i S_i(x)
+the survival of the truncated mixture, CRPS = int_lower^z (1 - S)^2 + int_z^inf S^2. S is smooth between the places
+where a component begins, turns or ends; Gauss-Legendre on each such piece reaches 1e-7 with components whose widths
+differ by any factor. Survivals are ratios of tails taken as differences of logarithms, so a component that lies wholly
+below the cut is as exact as any other.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import log_ndtr, logsumexp
 from jaxtyping import Array, Float
 
-from inzitu.learn.mixture import floored, survival
+from inzitu.learn import gaussian, scores
+from inzitu.learn.mixture import floored, log_of, log_pdf, survival
 from inzitu.learn.precision import float64_outside
 
 _NODES = 12
 # Where the pieces end, in widths from the mean.
 _TURNS = (-7.0, -3.0, -1.0, 1.0, 3.0, 7.0)
+# Where an exponential tail is looked at, in units of its scale: beyond, nothing is left of it in either precision.
+_ALONG_A_TAIL = np.linspace(0.0, 40.0, 129)
 
 
 @float64_outside
@@ -46,12 +51,66 @@ def crps_truncated(
     return jnp.sum(0.5 * step[..., 0] * pieces, axis=-1) + jnp.maximum(lower - z, 0.0)
 
 
+@float64_outside
+def cde_loss_truncated(
+    weights: Float[Array, "*n k"],
+    means: Float[Array, "*n k"],
+    sigmas: Float[Array, "*n k"],
+    z: Float[Array, "*n"],
+    lower: float | Float[Array, ""] = 0.0,
+) -> Float[Array, "*n"]:
+    """Give the conditional density loss of mixtures conditional on a redshift above `lower`.
+
+    The product of two normals is a normal at their weighted mean times what it is for the whole line
+    (`inzitu.learn.scores.cde_loss_mixture`): of the integral the part above `lower` is left.
+    """
+    sigmas = floored(sigmas)
+    logs = log_of(weights)
+    first, second = sigmas[..., :, None], sigmas[..., None, :]
+    widths = gaussian.joint_width(first, second)
+    own = first / widths * second
+    between = means[..., :, None] * (second / widths) ** 2 + means[..., None, :] * (first / widths) ** 2
+    pairs = logs[..., :, None] + logs[..., None, :] + log_ndtr((between - lower) / own)
+    pairs += gaussian.log_density(means[..., :, None], widths, means[..., None, :])
+    above = logsumexp(logs + log_ndtr((means - lower) / sigmas), axis=-1)
+    at_truth = jnp.where(z >= lower, jnp.exp(log_pdf(logs, means, sigmas, z) - above), 0.0)
+    return jnp.exp(logsumexp(pairs, axis=(-2, -1)) - 2.0 * above) - 2.0 * at_truth
+
+
+@float64_outside
+def hpd_truncated(
+    weights: Float[Array, "*n k"],
+    means: Float[Array, "*n k"],
+    sigmas: Float[Array, "*n k"],
+    z: Float[Array, "*n"],
+    lower: float | Float[Array, ""] = 0.0,
+) -> Float[Array, "*n"]:
+    """Give the probability of the smallest region of highest density that holds z; 1 for a truth below `lower`."""
+    sigmas = floored(sigmas)
+    tails = lower + _tail_scale(means, sigmas, lower)[..., None] * jnp.asarray(_ALONG_A_TAIL, means.dtype)
+    places = jnp.concatenate([scores.turning_places(means, sigmas), tails.reshape(*means.shape[:-1], -1)], axis=-1)
+    places = jnp.sort(jnp.maximum(places, lower), axis=-1)
+    truth = jnp.maximum(z, lower)[..., None]
+    weights, means, sigmas = (array[..., None, :] for array in (weights, means, sigmas))
+    shares, survivals = survival(weights, means, sigmas, places[..., None], lower=lower)
+    masses = -jnp.diff(jnp.sum(shares * survivals, axis=-1), axis=-1)
+    logs = log_of(weights)
+    above = log_pdf(logs, means, sigmas, places) - log_pdf(logs, means, sigmas, truth)
+    return jnp.where(z >= lower, scores.densest(masses, above), 1.0)
+
+
+def _tail_scale(
+    means: Float[Array, "*n k"], sigmas: Float[Array, "*n k"], lower: float | Float[Array, ""]
+) -> Float[Array, "*n k"]:
+    """Give the scale of the exponential as which a tail beyond h widths falls."""
+    return sigmas / jnp.maximum((lower - means) / sigmas, 1.0)
+
+
 def _turning_points(
     means: Float[Array, "*n k"], sigmas: Float[Array, "*n k"], lower: float | Float[Array, ""]
 ) -> Float[Array, "*n e"]:
     """Give the ends of the pieces: around each mean, and along the tail of a component that lies below the cut."""
     around = jnp.concatenate([means + turn * sigmas for turn in _TURNS], axis=-1)
-    # A tail beyond h widths falls as an exponential of this scale.
-    scale = sigmas / jnp.maximum((lower - means) / sigmas, 1.0)
+    scale = _tail_scale(means, sigmas, lower)
     along = jnp.concatenate([lower + reach * scale for reach in (2.0, 6.0, 20.0)], axis=-1)
     return jnp.maximum(jnp.concatenate([around, along], axis=-1), lower)

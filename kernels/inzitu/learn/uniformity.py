@@ -64,6 +64,20 @@ def uniformity(pit: Float[np.ndarray, " n"]) -> Uniformity:
     )
 
 
+def kolmogorov_smirnov(pit: Float[np.ndarray, " n"]) -> float:
+    """Give the largest distance of the empirical CDF from the diagonal, which is at a step."""
+    u = np.sort(pit)
+    steps = np.arange(u.size + 1) / u.size
+    return float(max(np.max(steps[1:] - u), np.max(u - steps[:-1])))
+
+
+def cramer_von_mises(pit: Float[np.ndarray, " n"]) -> float:
+    """Give W^2 = 1/(12 n) + sum ((2 i - 1)/(2 n) - u_i)^2 (Anderson & Darling 1952, Ann. Math. Stat. 23, 193)."""
+    u = np.sort(pit)
+    middles = (np.arange(u.size) + 0.5) / u.size
+    return float(1.0 / (12.0 * u.size) + np.sum((middles - u) ** 2))
+
+
 def anderson_darling(pit: Float[np.ndarray, " n"]) -> float:
     """Give A^2 = -n - 1/n sum (2 i - 1) (log u_i + log(1 - u_{n+1-i})) (Anderson & Darling 1954, JASA 49, 765)."""
     # A PIT that is 0 or 1 to rounding would make it infinite.
