@@ -227,6 +227,8 @@ def test_half_a_position_is_no_position() -> None:
         guess_positions(pa.table({"ra": [1.0], "dec": [1.0]}), ra="ra")
     with pytest.raises(TableFault, match="no column 'RA_TRUE'"):
         guess_positions(pa.table({"ra": [1.0], "dec": [1.0]}), ra="RA_TRUE", dec="dec")
+    with pytest.raises(TableFault, match="'ra' was named for both"):
+        guess_positions(pa.table({"ra": [1.0], "dec": [1.0]}), ra="ra", dec="ra")
 
 
 def test_a_list_without_rows_is_refused() -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy import units
+from astropy.coordinates import Latitude, Longitude
 from astropy.io import fits
-from mocpy import MOC
+from astropy.time import Time
+from mocpy import MOC, STMOC
 
 from inzitu.sky import Coverage, cell_of
 
@@ -87,6 +89,17 @@ def test_a_space_time_moc_is_read_by_its_space_part() -> None:
     assert 5_000 < coverage.area < 30_000
 
 
+@pytest.mark.parametrize("form", ["fits", "json", "ascii"])
+def test_of_a_space_time_moc_in_any_form_the_space_covered_at_any_time_counts(tmp_path: Path, form: str) -> None:
+    times = Time([51_544.5, 55_555.5, 58_000.0], format="mjd")
+    ra, dec = np.array([10.0, 200.0, 200.0]), np.array([5.0, -30.0, -30.0])
+    moc = STMOC.from_times_positions(times, 20, Longitude(ra, "deg"), Latitude(dec, "deg"), 6)
+    moc.save(str(tmp_path / "times.moc"), format=form)
+    found = Coverage.read(tmp_path / "times.moc")
+    assert found.area == pytest.approx(2 * 4 * np.pi * np.degrees(1) ** 2 / (12 * 4**6))
+    assert found.contains(np.append(ra, 100.0), np.append(dec, 0.0)).tolist() == [True, True, True, False]
+
+
 @pytest.mark.skipif(not MOCS.exists(), reason="the shared survey MOCs are not here")
 def test_mocs_of_the_first_version_are_read() -> None:
     assert Coverage.read(MOCS / "P-SDSS9-r.fits").area == pytest.approx(14_952, rel=0.01)
@@ -102,7 +115,21 @@ def test_a_moc_in_another_frame_is_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"<html>no</html>", b"SIMPLE  =", b'{"a": "b"}', b"3/5-2", b"3/768", bytes(range(256))]
+    "content",
+    [
+        b"",
+        b"<html>no</html>",
+        b"SIMPLE  =",
+        b'{"a": "b"}',
+        b"3/5-2",
+        b"3/768",
+        b"t20/5 s3/768",
+        b"t20/",
+        b"[]",
+        b"[1]",
+        b'[{"t": {}}]',
+        bytes(range(256)),
+    ],
 )
 def test_a_file_that_is_no_moc_is_refused_with_the_remedy(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "not.moc").write_bytes(content)

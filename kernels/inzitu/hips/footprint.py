@@ -17,7 +17,7 @@ from inzitu.hips.writing import nested_to_image
 from inzitu.sky import Coverage, cell_of
 
 POINTS = 4_000_000
-"""About how many points stand for the cells of another frame."""
+"""About how many points stand for the cells of another frame, and most that are in memory at a time."""
 
 
 def coverage_of(survey: Survey) -> Coverage:
@@ -42,13 +42,15 @@ def coverage_of(survey: Survey) -> Coverage:
 
 
 def coverage_from_tiles(survey: Survey) -> Coverage:
-    """Return the cells of the deepest tiles as a coverage."""
+    """Return the cells of the deepest tiles as a coverage; of another frame, the ICRS cells that hold all of them."""
     if not isinstance(survey.place, Folder):
         raise ValueError(f"{survey.uri} has no Moc.fits, and tiles behind http cannot be listed; ask its host for one.")
     tiles = np.array(survey.place.tiles(survey.order), np.uint64)
     if survey.frame == "equatorial":
         return Coverage.from_cells(survey.order, tiles)
-    return _in_icrs(survey.order, tiles, survey.frame)
+    touched = _in_icrs(survey.order, tiles, survey.frame, deeper=_deeper(len(tiles)))
+    # A corner may reach into a cell between two points: with the next cells nothing that has a tile is left out.
+    return Coverage(touched.moc.add_neighbours())
 
 
 def coverage_from_pixels(survey: Survey, *, order: int | None = None) -> Coverage:
@@ -69,14 +71,20 @@ def coverage_from_pixels(survey: Survey, *, order: int | None = None) -> Coverag
         raise ValueError(f"A coverage from pixels has an order from {survey.order} to {deepest}, not {order}.")
     place = nested_to_image(survey.tile_width).ravel()
     within = 4 ** (order - survey.order)
-    cells = []
-    for npix in survey.place.tiles(survey.order):
+    tiles = survey.place.tiles(survey.order)
+    most = within * len(tiles)
+
+    def covered(npix: int) -> Coverage:
         values = np.empty(place.size)
         values[place] = pixels_of(survey, npix).ravel()
         whole = np.isfinite(values).reshape(within, -1).all(axis=1)
-        cells.append(np.flatnonzero(whole).astype(np.uint64) + np.uint64(npix * within))
-    found = np.concatenate(cells) if cells else np.empty(0, np.uint64)
-    return Coverage.from_cells(order, found) if survey.frame == "equatorial" else _in_icrs(order, found, survey.frame)
+        cells = np.flatnonzero(whole).astype(np.uint64) + np.uint64(npix * within)
+        if survey.frame == "equatorial":
+            return Coverage.from_cells(order, cells)
+        return _in_icrs(order, cells, survey.frame, deeper=_deeper(most))
+
+    # One by one: a survey has more pixels than memory has room for, and a whole tile is a single cell.
+    return Coverage.from_cells(order, np.empty(0, np.uint64)).union(*map(covered, tiles))
 
 
 def pixels_of(survey: Survey, npix: int) -> Float[np.ndarray, "width width"]:
@@ -92,19 +100,32 @@ def pixels_of(survey: Survey, npix: int) -> Float[np.ndarray, "width width"]:
         tile.close()
 
 
-def _in_icrs(order: int, cells: UInt64[np.ndarray, " c"], frame: str) -> Coverage:
-    """Return cells of another frame as those ICRS cells that they touch, down to a sixteenth of their width.
+def _deeper(count: int) -> int:
+    """Return by how many orders the points lie deeper that stand for so many cells of another frame."""
+    return int(np.clip(np.log2(POINTS / max(1, count)) // 2, 2, 7))
 
-    Points within the cells say which; they lie four times as dense as the cells, and are as many as POINTS allows.
+
+def _in_icrs(order: int, cells: UInt64[np.ndarray, " c"], frame: str, *, deeper: int) -> Coverage:
+    """Return cells of another frame as those ICRS cells that they touch, down to a 32nd of their width.
+
+    Points within the cells say which; they lie at least four times as dense as the cells.
     """
-    deeper = int(np.clip(np.log2(POINTS / max(1, len(cells))) // 2, 2, 6))
     finer = min(order + deeper, DEEPEST)
+    target = max(0, finer - 2)
     each = np.uint64(4 ** (finer - order))
+    step = max(1, POINTS // int(each))
+    parts = [cells[start : start + step] for start in range(0, max(1, len(cells)), step)]
+    touched = [np.unique(cell_of(*_icrs_points(part, each, finer, frame), target)) for part in parts]
+    return Coverage.from_cells(target, np.concatenate(touched))
+
+
+def _icrs_points(
+    cells: UInt64[np.ndarray, " c"], each: np.uint64, finer: int, frame: str
+) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
+    """Return so many points [deg] in each cell of another frame: the centres of the finer cells within."""
     points = (cells[:, None] * each + np.arange(each, dtype=np.uint64)).ravel()
     lon, lat = healpix_to_lonlat(points, finer)
     a, d = np.asarray(lon.rad), np.asarray(lat.rad)
     vectors = np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)])
     x, y, z = ROTATIONS[frame].T @ vectors
-    ra, dec = np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(z, np.hypot(x, y)))
-    target = max(0, finer - 2)
-    return Coverage.from_cells(target, np.unique(cell_of(ra, dec, target)))
+    return np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(z, np.hypot(x, y)))

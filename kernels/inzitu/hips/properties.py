@@ -8,6 +8,8 @@ from types import MappingProxyType
 
 import numpy as np
 
+from inzitu.sky.hats import keywords
+
 DEEPEST = 29
 """The deepest HEALPix order whose pixels a 64-bit integer can number."""
 FRAMES = {
@@ -90,13 +92,6 @@ class Properties:
     def pixel_scale(self) -> float:
         """Square root of the area of a HEALPix pixel [arcsec]."""
         return BASE / (self.tile_width << self.order)
-
-
-def keywords(text: str) -> dict[str, str]:
-    """Return the keywords of a `properties` file."""
-    lines = (line.strip() for line in text.splitlines())
-    pairs = (line.partition("=") for line in lines if line and not line.startswith("#") and "=" in line)
-    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def _integer(stated: Mapping[str, str], keys: tuple[str, ...], default: int | None, where: str) -> int:

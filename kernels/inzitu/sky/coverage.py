@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,11 +109,11 @@ class Coverage:
 
     def intersection(self, *others: Coverage) -> Coverage:
         """Return what this coverage has in common with all the others."""
-        return Coverage(reduce(lambda moc, other: moc.intersection(other.moc), others, self.moc))
+        return Coverage(self.moc.intersection(*(other.moc for other in (others or (self,)))))
 
     def union(self, *others: Coverage) -> Coverage:
         """Return what this coverage and the others hold together."""
-        return Coverage(reduce(lambda moc, other: moc.union(other.moc), others, self.moc))
+        return Coverage(self.moc.union(*(other.moc for other in (others or (self,)))))
 
     def write(self, path: str | Path) -> None:
         """Write the MOC: JSON for a name in .json, ASCII for .txt, FITS for any other."""

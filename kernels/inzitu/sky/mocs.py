@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from astropy.io import fits
 from mocpy import MOC, STMOC, TimeMOC
 
 ASCII_MOC = re.compile(r"\s*(\d{1,2}/[\d\s,-]*)+")
 """Orders, each with its cells and ranges of cells (MOC 2.0, section 4.3.2)."""
+SPACE_TIME = re.compile(r"\s*t\d{1,2}/[\d\s/,-]*s")
+"""Times, each followed by the space that was covered then."""
 DEEPEST = 29
 
 
@@ -29,11 +32,11 @@ def read_moc(path: Path) -> MOC:
         match content.lstrip()[:1]:
             case b"S" if content.startswith(b"SIMPLE"):
                 return _from_fits(path)
-            case b"{":
+            case b"{" | b"[":
                 return _from_json(content)
             case _:
                 return moc_of_text(content.decode("ascii"))
-    except (ValueError, OSError, KeyError, IndexError) as error:
+    except (ValueError, OSError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path.name} is no MOC that can be read: {error}. Give one in FITS, ASCII or JSON, in ICRS."
         ) from error
@@ -50,7 +53,21 @@ def _from_fits(path: Path) -> MOC:
 
 
 def _from_json(content: bytes) -> MOC:
-    orders = json.loads(content)
+    stated = json.loads(content)
+    if not isinstance(stated, list):
+        return _from_orders(stated)
+    # Of a space-time MOC, a list of times, each with the space that was covered then (MOC 2.0, section 4.3.3).
+    return _all_of([_from_orders(part["s"]) for part in stated])
+
+
+def _all_of(spaces: list[MOC]) -> MOC:
+    """Return the space covered at any time."""
+    if not spaces:
+        raise ValueError("it covers no space at any time")
+    return spaces[0].union(*spaces[1:])
+
+
+def _from_orders(orders: dict[str, Any]) -> MOC:
     for order, cells in orders.items():
         if not order.isdigit() or int(order) > DEEPEST or not isinstance(cells, list):
             raise ValueError(f"{order!r} is no order from 0 to {DEEPEST} with a list of cells")
@@ -67,6 +84,8 @@ def moc_of_text(text: str) -> MOC:
     ValueError
         It is none, or names cells that do not exist.
     """
+    if SPACE_TIME.match(text):
+        return _all_of([moc_of_text(space) for space in re.findall(r"s([^st]+)", text)])
     if not ASCII_MOC.fullmatch(text):
         raise ValueError(f"{text[:40]!r} is neither FITS nor JSON nor text like '5/1-4,9 6/100'")
     cells = 0

@@ -104,6 +104,8 @@ def guess_positions(table: pa.Table, *, ra: str | None = None, dec: str | None =
         for name in (ra, dec):
             if name not in table.column_names:
                 raise TableFault(f"The list has no column {name!r}. {there}")
+        if ra == dec:
+            raise TableFault(f"The column {ra!r} was named for both coordinates; name two. {there}")
         return ra, dec
     for pair in _candidates(table):
         return pair

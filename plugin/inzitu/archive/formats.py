@@ -21,6 +21,7 @@ from inzitu.archive.delimited import read_csv
 from inzitu.archive.packed import content, unpacked
 from inzitu.archive.votables import read_votable
 from inzitu.errors import TableFault
+from inzitu.sky.hats import row_files
 
 
 def read_table(path: str | Path, *, format: str | None = None) -> pa.Table:
@@ -104,17 +105,19 @@ def read_parquet(path: Path) -> pa.Table:
 def parquet_files(path: Path) -> list[Path]:
     """Return the files of a Parquet table in the order in which their rows count: one file, or a folder's by path.
 
-    A partitioned folder and a HATS catalogue are both folders of files; HATS's previews and metadata are not rows.
+    A partitioned folder, a HATS catalogue and a HATS collection are folders of files (`inzitu.sky.hats`).
 
     Raises
     ------
     TableFault
-        The folder holds no Parquet file.
+        The folder holds no Parquet file, or is a collection without its catalogue.
     """
     if not path.is_dir():
         return [path]
-    found = (file for file in path.rglob("*.parquet") if file.is_file() and not file.name.startswith(("_", ".")))
-    files = sorted(file for file in found if file.name != "data_thumbnail.parquet")
+    try:
+        files = row_files(path)
+    except ValueError as error:
+        raise TableFault(str(error)) from error
     if not files:
         raise TableFault(f"The folder {path.name} holds no Parquet files; give a file, or a folder of *.parquet.")
     return files

@@ -16,6 +16,7 @@ from inzitu.archive.catalogues import position_columns, positions
 from inzitu.archive.formats import parquet_files
 from inzitu.archive.partitions import Partition
 from inzitu.errors import TableFault
+from inzitu.sky.hats import position_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def position_batches(
     path
         A file, or a folder of Parquet files, which count in the order of their paths.
     columns
-        Names of the columns with the positions, if they are not to be guessed.
+        Names of the columns with the positions, if they are not to be guessed; a HATS catalogue states them.
     unit
         Unit of the right ascension, in place of the list's own.
     frame
@@ -56,9 +57,11 @@ def position_batches(
     TableFault
         The list cannot be read, or has no positions, or no rows.
     """
+    files = parquet_files(path)
+    if columns is None and path.is_dir():
+        columns = position_names(path)
     ra, dec = columns or (None, None)
     empty = True
-    files = parquet_files(path) if path.is_dir() else [path]
     for number, file in enumerate(files):
         part = Partition.whole(file)
         wanted = position_columns(part.schema.empty_table(), ra=ra, dec=dec)

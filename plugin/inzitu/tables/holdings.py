@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from inzitu.errors import ArchiveFault
 from inzitu.manifest import CatalogueEntry, Manifest
+from inzitu.sky.hats import row_files
 from inzitu.tables.published import PublishedTable, PublishedTables
 from inzitu.vo.fields import Field, field_of
 
@@ -86,7 +87,7 @@ class Holdings:
     def _readable(self, table: Callable[[], Table | None]) -> Table | None:
         try:
             return table()
-        except (ArchiveFault, OSError) as error:
+        except (ArchiveFault, OSError, ValueError) as error:
             _log.warning("A table cannot be queried: %s", error)
             return None
 
@@ -116,9 +117,9 @@ class Holdings:
 
 
 def _parquet_files(path: Path) -> tuple[Path, ...]:
-    """Return the Parquet files of a file or folder; those of a HATS catalogue lie in its `dataset`."""
+    """Return the Parquet files of a file or folder."""
     if path.is_dir():
-        return tuple(sorted(p for p in path.rglob("*.parquet") if not p.name.startswith("_")))
+        return tuple(row_files(path))
     return (path,) if path.suffix in (".parquet", ".pq") and path.exists() else ()
 
 
