@@ -1,7 +1,8 @@
 """A HiPS behind http(s): pooled connections, ranges where the server has them, bounded retries, a cache on disk.
 
 A server that hangs, refuses, closes half-way or sends something else is an error that names the address, after at most
-`DEADLINE` seconds a file. That a file does not exist (404, 410) is no error.
+`DEADLINE` seconds a file; one from which nothing comes at all is given up after `LOST` seconds. That a file does not
+exist (404, 410) is no error.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from inzitu.hips.tiles import WHOLE, Handle, TileError
 
 CONNECT, SILENCE, DEADLINE = 5.0, 10.0, 30.0
 """Seconds for a connection, between two pieces of an answer, and for a file with all attempts."""
+LOST = 1200.0
+"""Seconds of waiting, that of files fetched side by side added up, in which none came: the server is given up."""
 ATTEMPTS = 4
 PAUSE = 0.25
 """Before the second attempt [s]; doubled before each further one."""
@@ -37,6 +40,13 @@ class Answer:
     version: str
 
 
+@dataclass(slots=True)
+class Waited:
+    """How long a server was waited for in vain since it last sent anything."""
+
+    seconds: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Remote:
     """The files of a HiPS behind http(s)."""
@@ -45,6 +55,7 @@ class Remote:
     client: httpx.Client = field(repr=False)
     cache: Cache | None = None
     parallel: int = PARALLEL
+    waited: Waited = field(default_factory=Waited, repr=False, compare=False)
 
     @classmethod
     def at(cls, url: str, *, cache: Cache | None) -> Remote:
@@ -92,9 +103,21 @@ class Remote:
         Raises
         ------
         TileError
-            All attempts failed.
+            All attempts failed, or so many before it that the server is given up.
         """
-        deadline = time.monotonic() + DEADLINE
+        if self.waited.seconds > LOST:
+            raise TileError(url, f"not asked for: after {LOST:g} s of waiting in vain the server is given up")
+        began = time.monotonic()
+        try:
+            answer = self._insisted(url, span, began + DEADLINE)
+        except TileError:
+            self.waited.seconds += time.monotonic() - began
+            raise
+        self.waited.seconds = 0.0
+        return answer
+
+    def _insisted(self, url: str, span: tuple[int, int] | None, deadline: float) -> Answer | None:
+        """Ask until an answer comes, within the attempts and the time allowed."""
         reason = ""
         for attempt in range(ATTEMPTS):
             if attempt:
