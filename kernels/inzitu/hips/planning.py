@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Float, Int64
+from numba import njit
 
-from inzitu.hips.projection import Numbers, cells, stamp_axes
-from inzitu.hips.sampling import Grid, plan
+from inzitu.hips.projection import Numbers, across, cells, place, stamp_axes
+from inzitu.hips.sampling import Grid, log2_of, slot_of, tile_of
 from inzitu.hips.survey import Survey
 from inzitu.sky import usable
 
@@ -55,10 +57,10 @@ def groups(
 
 
 def bytes_to_read(surveys: Sequence[Survey], ra: Numbers, dec: Numbers, size: int, scale: float) -> tuple[int, int]:
-    """Estimate the tiles that cutouts need and the bytes to read of them, without reading a pixel.
+    """Return the tiles that bilinear cutouts need and the bytes to read of them, without reading a pixel.
 
-    Tiles that only a corner of a stamp touches may be left out; a gzipped tile, which is read whole, is taken for a
-    plain one, and a survey behind http(s) to have every tile that it covers.
+    The tiles are exact. The bytes are those of each tile read once, as far as its size tells its layout; a gzipped tile
+    beyond the size that is read whole is taken for a plain one, and a survey behind http(s) to have every tile.
     """
     lon, lat, rows = _usable(ra, dec)
     tiles, total = 0, 0
@@ -75,24 +77,74 @@ def bytes_to_read(surveys: Sequence[Survey], ra: Numbers, dec: Numbers, size: in
 def _touched(
     lon: Float[np.ndarray, " n"], lat: Float[np.ndarray, " n"], size: int, scale: float, survey: Survey
 ) -> tuple[Int64[np.ndarray, " t"], Int64[np.ndarray, " t"]]:
-    """Return the tiles under a coarse grid of points over each stamp, and how many rows are needed of each."""
-    pixel = survey.stated.pixel_scale
-    extent, width = (size - 1) * scale + pixel, pixel * survey.tile_width  # as far as bilinear weights reach
-    points = max(3, int(np.ceil(3 * extent / width)) + 1)
-    step = float(np.radians(extent / 3600)) / (points - 1)
-    ways = []
+    """Return the tiles that the stamps need, and how many rows of each."""
+    # What lies within the outline of a stamp and not under it is a whole tile: some points within find all of these.
+    stride = max(1, int(survey.stated.pixel_scale * survey.tile_width / (3 * scale)))
+    step = float(np.radians(scale / 3600))
+    found = []
     for start in range(0, len(lon), CHUNK):
         part = slice(start, start + CHUNK)
         axes = stamp_axes(lon[part], lat[part], np.zeros(len(lon[part])), survey.frame)
-        ways.append(plan(axes, size=points, step=step, grid=survey.grid, resampling="nearest"))
-    if not ways:
+        found.append(_under(axes, size, step, survey.order, survey.tile_width, stride))
+    if not found:
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    tiles, which = np.unique(np.concatenate([way.tiles for way in ways]), return_inverse=True)
-    first, last = np.concatenate([way.rows for way in ways]).T
+    tiles, which = np.unique(np.concatenate([numbers for numbers, _ in found]), return_inverse=True)
+    first, last = np.concatenate([spans for _, spans in found]).T
     lowest, highest = np.full(len(tiles), survey.tile_width), np.zeros(len(tiles), np.int64)
     np.minimum.at(lowest, which, first)
     np.maximum.at(highest, which, last)
     return tiles, highest + 1 - lowest
+
+
+@njit(cache=True, nogil=True)
+@no_type_check
+def _under(axes, size, step, order, width, stride):
+    """Return the tiles, and the first and last row of each, under the outline of stamps and under points within."""
+    mask, shift, side = width - 1, log2_of(width), width << order
+    tiles, rows, count = np.empty(16, np.int64), np.empty((16, 2), np.int64), 0
+    middle = (size - 1) / 2
+    for n in range(len(axes)):
+        face, first, last, j = _within_one(axes[n], middle * step, side, width)
+        if face >= 0:
+            slot, tiles, rows, count = slot_of(tile_of(face, first, j, order, shift), tiles, rows, count)
+            rows[slot, 0] = min(rows[slot, 0], mask - (last & mask))
+            rows[slot, 1] = max(rows[slot, 1], mask - (first & mask))
+            continue
+        for y in range(size):
+            outline = y == 0 or y == size - 1
+            for x in range(size):
+                if not (outline or x == 0 or x == size - 1 or (y % stride == 0 and x % stride == 0)):
+                    continue
+                face, hx, hy = place(axes[n], (x - middle) * step, (y - middle) * step, float(side))
+                i, j = int(np.floor(hx - 0.5)), int(np.floor(hy - 0.5))
+                for k in range(4):  # the pixels that a bilinear value is made of
+                    f, a, b = across(face, i + (k & 1), j + (k >> 1), side)
+                    if f >= 0:
+                        slot, tiles, rows, count = slot_of(tile_of(f, a, b, order, shift), tiles, rows, count)
+                        row = mask - (a & mask)
+                        rows[slot, 0], rows[slot, 1] = min(rows[slot, 0], row), max(rows[slot, 1], row)
+    return tiles[:count].copy(), rows[:count].copy()
+
+
+@njit(cache=True, nogil=True)
+@no_type_check
+def _within_one(axes, reach, side, width):
+    """Return face, first and last i, and a j of a stamp that by its corners lies in a single tile; -1 if it may not.
+
+    Most stamps do. Between its corners a stamp's sides bend by less than a quarter of its extent.
+    """
+    corner, hx, hy = place(axes, -reach, -reach, float(side))
+    west, east, low, high = hx, hx, hy, hy
+    for k in range(1, 4):
+        face, hx, hy = place(axes, reach if k & 1 else -reach, reach if k & 2 else -reach, float(side))
+        if face != corner:
+            return -1, 0, 0, 0
+        west, east, low, high = min(west, hx), max(east, hx), min(low, hy), max(high, hy)
+    margin = 2 + (east - west + high - low) / 4
+    first, last, j = int(np.floor(west - 0.5)), int(np.floor(east - 0.5)) + 1, int(low)
+    if (west - margin) // width != (east + margin) // width or (low - margin) // width != (high + margin) // width:
+        return -1, 0, 0, 0
+    return corner, first, last, j
 
 
 def _usable(

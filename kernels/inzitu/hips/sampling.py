@@ -68,7 +68,7 @@ def plan(axes: Float[np.ndarray, "n 3 3"], *, size: int, step: float, grid: Grid
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def _slot(tile, tiles, rows, count):
+def slot_of(tile, tiles, rows, count):
     """Return the slot of a tile, given one if it has none yet."""
     for slot in range(count - 1, -1, -1):
         if tiles[slot] == tile:
@@ -85,7 +85,8 @@ def _slot(tile, tiles, rows, count):
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def _tile(face, i, j, order, shift):
+def tile_of(face, i, j, order, shift):
+    """Return the number of the tile that holds a pixel of a face."""
     return (face << (2 * order)) | spread(i >> shift) | (spread(j >> shift) << 1)
 
 
@@ -93,7 +94,7 @@ def _tile(face, i, j, order, shift):
 @no_type_check
 def _nearest(axes, size, step, order, width):
     """Plan with the pixel that holds each stamp pixel's centre."""
-    mask, shift, side = width - 1, _log2(width), width << order
+    mask, shift, side = width - 1, log2_of(width), width << order
     m = len(axes) * size * size
     slots, offsets = np.empty(m, np.int32), np.empty(m, np.int32)
     tiles, rows, count = np.empty(16, np.int64), np.empty((16, 2), np.int64), 0
@@ -103,9 +104,9 @@ def _nearest(axes, size, step, order, width):
             for x in range(size):
                 face, hx, hy = place(axes[n], (x - middle) * step, (y - middle) * step, float(side))
                 i, j = min(int(hx), side - 1), min(int(hy), side - 1)
-                tile = _tile(face, i, j, order, shift)
+                tile = tile_of(face, i, j, order, shift)
                 if tile != last:
-                    slot, tiles, rows, count = _slot(tile, tiles, rows, count)
+                    slot, tiles, rows, count = slot_of(tile, tiles, rows, count)
                     last = tile
                 row = mask - (i & mask)
                 slots[p], offsets[p] = slot, row * width + (j & mask)
@@ -118,7 +119,7 @@ def _nearest(axes, size, step, order, width):
 @no_type_check
 def _bilinear(axes, size, step, order, width):
     """Plan with the four pixels around each stamp pixel's centre."""
-    mask, shift, side = width - 1, _log2(width), width << order
+    mask, shift, side = width - 1, log2_of(width), width << order
     m = len(axes) * size * size
     slots, offsets, weights = np.empty(4 * m, np.int32), np.empty(4 * m, np.int32), np.empty(4 * m, np.float32)
     tiles, rows, count = np.empty(16, np.int64), np.empty((16, 2), np.int64), 0
@@ -132,9 +133,9 @@ def _bilinear(axes, size, step, order, width):
                 weights[e], weights[e + 1] = (1 - fx) * (1 - fy), fx * (1 - fy)
                 weights[e + 2], weights[e + 3] = (1 - fx) * fy, fx * fy
                 if (i & mask) != mask and (j & mask) != mask:  # all four in one tile
-                    tile = _tile(face, i, j, order, shift)
+                    tile = tile_of(face, i, j, order, shift)
                     if tile != last:
-                        slot, tiles, rows, count = _slot(tile, tiles, rows, count)
+                        slot, tiles, rows, count = slot_of(tile, tiles, rows, count)
                         last = tile
                     row = mask - (i & mask)
                     offset = row * width + (j & mask)
@@ -149,8 +150,8 @@ def _bilinear(axes, size, step, order, width):
                         if f < 0:
                             lost = k
                             continue
-                        tile = _tile(f, a, b, order, shift)
-                        slot, tiles, rows, count = _slot(tile, tiles, rows, count)
+                        tile = tile_of(f, a, b, order, shift)
+                        slot, tiles, rows, count = slot_of(tile, tiles, rows, count)
                         row = mask - (a & mask)
                         slots[e + k], offsets[e + k] = slot, row * width + (b & mask)
                         rows[slot, 0], rows[slot, 1] = min(rows[slot, 0], row), max(rows[slot, 1], row)
@@ -166,7 +167,8 @@ def _bilinear(axes, size, step, order, width):
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def _log2(width):
+def log2_of(width):
+    """Return the logarithm of a power of two."""
     shift = 0
     while width > 1:
         width >>= 1
@@ -178,7 +180,7 @@ def _log2(width):
 @no_type_check
 def _area(axes, size, step, order, width):
     """Plan with the pixels that each stamp pixel overlaps."""
-    mask, shift, side = width - 1, _log2(width), width << order
+    mask, shift, side = width - 1, log2_of(width), width << order
     m = len(axes) * size * size
     starts = np.zeros(m + 1, np.int64)
     capacity = 16 * m + 16
@@ -216,7 +218,7 @@ def _area(axes, size, step, order, width):
                     )
                 for k in range(len(w)):
                     a, b = min(i[k], side - 1), min(j[k], side - 1)
-                    slot, tiles, rows, count = _slot(_tile(f[k], a, b, order, shift), tiles, rows, count)
+                    slot, tiles, rows, count = slot_of(tile_of(f[k], a, b, order, shift), tiles, rows, count)
                     row = mask - (a & mask)
                     slots[e + k], offsets[e + k], weights[e + k] = slot, row * width + (b & mask), w[k]
                     rows[slot, 0], rows[slot, 1] = min(rows[slot, 0], row), max(rows[slot, 1], row)

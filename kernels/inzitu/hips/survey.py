@@ -160,7 +160,9 @@ class Survey:
             found = [self.tile_width**2 * bits // 8 + BLOCK] * len(tiles)
         there = np.array([size is not None for size in found], bool)
         sizes = np.array([size or 0 for size in found], np.int64)
-        parts = np.minimum(HEAD + rows * sizes // self.tile_width, sizes)
+        # A pixel has 1, 2, 4 or 8 bytes, and a tile's header is smaller than its pixels where not all of it is read.
+        pixel = 2 ** np.floor(np.log2(np.maximum(sizes, 1) / self.tile_width**2))
+        parts = np.minimum(HEAD + rows * self.tile_width * pixel, sizes)
         size = np.where(sizes <= WHOLE, sizes, parts).sum()
         return round(share * there.sum()), round(share * size)
 
