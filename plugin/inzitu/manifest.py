@@ -6,12 +6,15 @@ Relative paths are taken from the folder that holds the manifest. A survey is a 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inzitu.errors import ManifestFault
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 type Location = str
 """A path or an http(s) URL, absolute once the manifest is loaded."""
@@ -173,13 +176,15 @@ class Manifest(Section):
         path = Path(path).resolve()
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise ManifestFault(f"The manifest {path} has no keys; it needs archive at least.")
             return cls.model_validate(content)._anchored(path.parent)
         except OSError as error:
             raise ManifestFault(f"Cannot read the manifest {path}: {error.strerror}.") from error
         except yaml.YAMLError as error:
             raise ManifestFault(f"The manifest {path} is no valid YAML: {error}") from error
         except ValidationError as error:
-            lines = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+            lines = "; ".join(map(_complaint, error.errors()))
             raise ManifestFault(f"The manifest {path} is wrong: {lines}.") from error
 
     def _anchored(self, base: Path) -> Self:
@@ -214,3 +219,18 @@ class Manifest(Section):
     def artefacts(self) -> Path:
         """Folder of the artefact store."""
         return self.state / "artefacts"
+
+
+def _complaint(error: ErrorDetails) -> str:
+    """Return what is wrong with one key, in the words of the check, with its value if it has a plain one."""
+    key = ".".join(map(str, error["loc"]))
+    match error["type"]:
+        case "value_error":
+            return f"{key}: {error['ctx']['error']}"
+        case "extra_forbidden":
+            return f"{key}: there is no such key; docs/reference/manifest.md lists those there are"
+        case "missing":
+            return f"{key}: this key is needed"
+        case _:
+            value = error["input"]
+            return f"{key}{'' if isinstance(value, dict | list) else f'={value}'}: {error['msg']}"

@@ -34,9 +34,11 @@ def test_relative_paths_are_taken_from_the_manifests_folder_and_urls_left_alone(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"archve": {}}, "archve"),
-        ({"archive": {}}, r"archive\.surveys"),
-        ({"limits": {"rows": 0}}, r"limits\.rows"),
+        ({"archve": {}}, r"archve: there is no such key; docs/reference/manifest\.md"),
+        ({"archive": {}}, r"archive\.surveys: this key is needed"),
+        ({"limits": {"rows": 0}}, r"limits\.rows=0: Input should be greater than 0"),
+        ({"archive": GOOD["archive"] | {"surveys": [{"band": "g"}]}}, r"surveys\.0: name either the hips"),
+        ({"archive": GOOD["archive"] | {"surveys": "hips"}}, r"surveys=hips: Input should be a valid tuple"),
         (
             {"archive": GOOD["archive"] | {"surveys": [{"band": "g", "hips": "a"}, {"band": "g", "hips": "b"}]}},
             "twice: g",
@@ -60,11 +62,14 @@ def test_a_catalogue_behind_tap_has_a_service_and_a_table_and_no_path(tmp_path: 
     assert (manifest.archive.catalogue.path, manifest.archive.catalogue.tap) == ("", "https://example.org/tap")
 
 
-@pytest.mark.parametrize("content", ["[", "- a", "", "archive: [1]"])
-def test_what_is_no_manifest_is_refused(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("[", "no valid YAML"), ("- a", "has no keys"), ("", "has no keys"), ("archive: [1]", "archive: Input should be")],
+)
+def test_what_is_no_manifest_is_refused(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "manifest.yaml"
     path.write_text(content)
-    with pytest.raises(ManifestFault):
+    with pytest.raises(ManifestFault, match=message):
         Manifest.load(path)
 
 
