@@ -19,13 +19,14 @@ from inzitu.archive.spectra import check_download
 from inzitu.errors import GoneFault, NotFoundFault, ParameterFault, TableFault
 from inzitu.pipelines import Kind
 from inzitu.pipelines.download import DownloadParameters
-from inzitu.pipelines.parameters import EvaluateParameters, SelectParameters, TrainParameters
+from inzitu.pipelines.parameters import FEWEST_ROWS, EvaluateParameters, SelectParameters, TrainParameters
 from inzitu.prov.history import UnrecordedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from inzitu.archive.lists import SourceList
     from inzitu.jobs.job import Job
     from inzitu.manifest import Manifest
     from inzitu.prov.recorder import Recorder
@@ -44,7 +45,7 @@ def check_job(job: Job, *, manifest: Manifest, recorder: Recorder, published: Pu
     GoneFault
         There were.
     TableFault, LimitFault
-        A list lacks what it must have, or is too long.
+        A list lacks what it must have, or is too long, or too short to train on.
     """
     request = pipelines.check(job.parameters, [upload.name for upload in job.uploads], chains=manifest.pipelines)
     if request.table is not None and not published.is_free(request.table):
@@ -61,6 +62,7 @@ def check_job(job: Job, *, manifest: Manifest, recorder: Recorder, published: Pu
     if isinstance(download := request.parameters.get("download"), DownloadParameters):
         check_download(download, manifest)
     lists = _lists(job, request, manifest)
+    trained = [asked for asked in request.parameters.values() if isinstance(asked, TrainParameters)]
     if isinstance(select := request.parameters.get("select"), SelectParameters):
         labelled = {port.role for port in request.pipeline.uploads if port.labelled}
         for rows in read_lists(lists, select, most=manifest.limits.rows):
@@ -69,55 +71,56 @@ def check_job(job: Job, *, manifest: Manifest, recorder: Recorder, published: Pu
                     f"The {rows.name} list has no redshift; {request.pipeline.name} compares predictions with it. "
                     "Name the column z."
                 )
-    trained = [asked for asked in request.parameters.values() if isinstance(asked, TrainParameters)]
+            if trained and rows.labelled:
+                _require_enough(rows)
     seen = [name for asked in trained for each in asked.trainings for name in each.scalars]
     if request.model is not None:
         seen += _scalars_of(recorder.store.path(request.model))
-    require_scalars(seen, lists, manifest)
+    each = {f"the {role} list": (path,) for role, path in lists.items()}
+    require_columns(seen, each, manifest, said="The network sees {} beside each stamp (SCALARS)")
     evaluated = request.parameters.get("evaluate")
     if isinstance(evaluated, EvaluateParameters) and download is None:
-        require_slices(evaluated.slices, lists, manifest)
+        slices = [name for name in evaluated.slices if name != "z"]
+        require_columns(slices, {"a list": lists.values()}, manifest, said="SLICES names {}")
 
 
-def require_scalars(names: Iterable[str], lists: Mapping[str, Path], manifest: Manifest) -> None:
-    """Refuse scalars that are neither a magnitude of the catalogue nor a column of each list.
+def _require_enough(rows: SourceList) -> None:
+    """Refuse a list to train on that has too few rows for it, whatever the archive holds of them."""
+    good = np.isfinite(rows.ra) & np.isfinite(rows.dec) & np.isfinite(rows.z) & (rows.z >= 0)
+    if (count := int(good.sum())) < FEWEST_ROWS:
+        raise TableFault(
+            f"Only {count} of the {len(rows):,} rows of the {rows.name} list have a position and a redshift; training "
+            f"takes at least {FEWEST_ROWS}."
+        )
+
+
+def require_columns(
+    names: Iterable[str], places: Mapping[str, Iterable[Path]], manifest: Manifest, *, said: str
+) -> None:
+    """Refuse names that are neither a magnitude of the catalogue nor, in each place, a column of one of its lists.
+
+    Parameters
+    ----------
+    places
+        Lists, by what a message calls them together.
+    said
+        What names them, with ``{}`` for the name.
 
     Raises
     ------
     TableFault
-        There is one.
+        There is such a name.
     """
     magnitudes = [f"mag_{name}" for name in manifest.archive.catalogue.magnitudes]
     wanted = [name for name in dict.fromkeys(names) if name not in magnitudes]
-    for role, path in lists.items() if wanted else ():
-        columns = _columns(path)
+    for place, paths in places.items() if wanted else ():
+        columns = dict.fromkeys(column for path in paths for column in _columns(path))
         for name in wanted:
             if name.lower() not in map(str.lower, columns):
                 raise TableFault(
-                    f"The network sees {name} beside each stamp (SCALARS), which is no column of the {role} list "
-                    f"({', '.join(columns)}) and no magnitude of the catalogue "
-                    f"({', '.join(magnitudes) or 'it has none'})."
+                    f"{said.format(name)}, which is no column of {place} ({', '.join(columns)}) and no magnitude of "
+                    f"the catalogue ({', '.join(magnitudes) or 'it has none'})."
                 )
-
-
-def require_slices(names: Iterable[str], lists: Mapping[str, Path], manifest: Manifest) -> None:
-    """Refuse slices by what is neither z, nor a magnitude of the catalogue, nor a column of any list.
-
-    Raises
-    ------
-    TableFault
-        There is one.
-    """
-    magnitudes = [f"mag_{name}" for name in manifest.archive.catalogue.magnitudes]
-    if not (wanted := [name for name in names if name not in ("z", *magnitudes)]):
-        return
-    columns = {column: None for path in lists.values() for column in _columns(path)}
-    for name in wanted:
-        if name.lower() not in map(str.lower, columns):
-            raise TableFault(
-                f"SLICES names {name}, which is neither z, nor a column of a list ({', '.join(columns)}), nor a "
-                f"magnitude of the catalogue ({', '.join(magnitudes) or 'it has none'})."
-            )
 
 
 def _scalars_of(model: Path) -> list[str]:
