@@ -20,6 +20,7 @@ from inzitu.prov.facts import Product
 from inzitu.prov.recorder import Recorder, metadata
 from inzitu.prov.store import ArtefactStore
 from inzitu.web import artefacts, faults, provenance
+from inzitu.web.app import include
 from record.sample import NOON, Road, activity, record_road
 
 BUNDLE = {"model.json": '{"network": "dcmdn-a"}', "model.safetensors": "0123456789" * 10, "sub/card é.md": "# A model"}
@@ -59,7 +60,7 @@ def small_service(folder: Path) -> Iterator[Service]:
     app = FastAPI()
     app.state.deployment = SimpleNamespace(engine=engine, store=recorder.store, recorder=recorder, jobs=jobs)
     for router in (provenance.router, artefacts.router):
-        app.include_router(router)
+        include(app, router)
     faults.install(app)
     with served(app) as url, httpx.Client(base_url=url) as client:
         yield Service(client, recorder, road, bundle, counted)

@@ -36,6 +36,16 @@ def test_a_fault_is_text_for_programs_a_page_for_browsers_and_a_votable_under_ta
     assert server.http.put("/jobs").status_code == 405
 
 
+def test_head_is_answered_wherever_get_is(server: Server) -> None:
+    url = server.create()
+    for path in ("/", "/jobs", url, f"{url}/phase", "/pipelines", "/tap/capabilities", "/models", "/openapi.json"):
+        got, headed = server.http.get(path), server.http.head(path)
+        assert (headed.status_code, headed.content) == (200, b""), path
+        assert headed.headers["content-type"] == got.headers["content-type"], path
+    assert server.http.head("/jobs/nothing").status_code == 404
+    assert server.http.head(f"{url}/run").status_code == 404
+
+
 def test_what_nobody_foresaw_is_told_without_a_traceback_and_the_service_goes_on(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,8 +118,10 @@ def free_port() -> int:
 SERVE = """
 import sys, uvicorn
 from inzitu.manifest import Manifest
+from inzitu.web import checks
 from inzitu.web.app import create_app
 from inzitu.web.examiner import Examiner
+checks.FEWEST_ROWS = 2
 Examiner._asked = lambda *_: {"network": None}
 uvicorn.run(create_app(Manifest.load(sys.argv[1])), host="127.0.0.1", port=int(sys.argv[2]), log_level="error")
 """

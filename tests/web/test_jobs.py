@@ -15,7 +15,7 @@ from inzitu.jobs.job import Progress, Result
 from inzitu.jobs.phases import Phase
 from inzitu.manifest import Manifest
 from inzitu.prov.facts import Agent, AgentKind
-from inzitu.web.checks import require_scalars
+from inzitu.web.checks import require_columns
 from vo.schemas import complaints
 from web.conftest import ASKED, LISTS, Server, until
 
@@ -206,6 +206,8 @@ def test_results_are_streamed_counted_and_point_to_their_record(server: Server) 
     assert answer.headers["content-type"] == "image/png"
     link = answer.headers["link"]
     assert link == f'<{server.url}/provenance?ID={artefact}>; rel="http://www.w3.org/ns/prov#has_provenance"'
+    headed = server.http.head(hrefs["picture"])  # sends no byte, so none is counted
+    assert (headed.status_code, headed.headers["link"], headed.content) == (200, link, b"")
     part = server.http.get(hrefs["picture"], headers={"range": "bytes=0-99"})
     assert (part.status_code, len(part.content)) == (206, 100)
     until(lambda: server.job(url).accounts.get("bytes_sent") == size + 100)
@@ -262,7 +264,7 @@ def test_a_wrong_request_creates_no_job_and_is_told_what_is_wrong(
 def test_a_scalar_that_a_list_lacks_is_told_before_the_job_queues(server: Server) -> None:
     for scalars, lacking in (
         ("Dec, ebv", "ebv beside each stamp (SCALARS), which is no column of the training"),
-        ("z", "z beside each stamp (SCALARS), which is no column of"),
+        ("z", "z beside each stamp (SCALARS), which is no column of the targets list (id, ra, dec)"),
     ):
         url = server.create(SCALARS=scalars)
         refused = server.http.post(f"{url}/phase", data={"PHASE": "RUN"})
@@ -293,8 +295,8 @@ def test_a_number_that_a_model_sees_and_the_list_lacks_is_told_before_the_job_qu
 def test_a_scalar_may_be_a_magnitude_of_the_catalogue(manifest_path: Path) -> None:
     manifest_path.write_text(manifest_path.read_text().replace("parquet}", "parquet, magnitudes: [r]}"))
     manifest = Manifest.load(manifest_path)
-    lists = {"training": manifest_path}  # of which the scalar is no column, nor is it looked for in it
-    require_scalars(("mag_r",), lists, manifest)
+    places = {"the training list": (manifest_path,)}  # of which it is no column, nor is it looked for in it
+    require_columns(("mag_r",), places, manifest, said="SCALARS names {}")
 
 
 def test_a_file_beyond_the_limit_is_refused_and_leaves_nothing(server: Server) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
 from inzitu.web import artefacts, descriptions, faults, jobs, pages, provenance, tap
@@ -22,6 +23,8 @@ from inzitu.web.deployment import open_deployment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from fastapi import APIRouter
 
     from inzitu.manifest import Manifest
     from inzitu.web.deployment import Deployment
@@ -55,7 +58,7 @@ def create_app(manifest: Manifest) -> FastAPI:
         provenance.router,
         artefacts.router,
     ):
-        app.include_router(router)
+        include(app, router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     described = app.openapi
     app.openapi = lambda: descriptions.complete(described())  # type: ignore[method-assign]  # as FastAPI has it done
@@ -63,6 +66,14 @@ def create_app(manifest: Manifest) -> FastAPI:
     # Firefly and Aladin Lite ask from the user's browser; there are no credentials to protect.
     app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], expose_headers=["Link", "Location"])
     return app
+
+
+def include(app: FastAPI, router: APIRouter) -> None:
+    """Add routes, and HEAD wherever GET is answered, by the same handler; the server leaves out the body."""
+    app.include_router(router)
+    for route in router.routes:
+        if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
+            app.add_api_route(route.path, route.endpoint, methods=["HEAD"], include_in_schema=False)
 
 
 async def _sweep(deployment: Deployment) -> None:

@@ -59,7 +59,6 @@ _FORMAT = {
 router = APIRouter(tags=["artefacts"])
 
 
-@router.head("/artefacts/{id}", include_in_schema=False)
 @router.get(
     "/artefacts/{id}",
     response_class=Response,
@@ -71,7 +70,6 @@ async def artefact(request: Request, id: str) -> Response:
     return await asyncio.to_thread(_artefact, request, id)
 
 
-@router.head("/artefacts/{id}/{name:path}", include_in_schema=False)
 @router.get("/artefacts/{id}/{name:path}", response_class=Response, responses=_RESPONSES | _PARTS)
 async def member(request: Request, id: str, name: str) -> Response:
     """Return a file of a folder."""
@@ -84,7 +82,6 @@ async def models(request: Request) -> JSONResponse:
     return JSONResponse(await asyncio.to_thread(_models, request))
 
 
-@router.head("/models/{id}", include_in_schema=False)
 @router.get("/models/{id}", response_class=Response, responses=_RESPONSES)
 async def model(request: Request, id: str) -> Response:
     """Return a model's bundle, with its provenance, as a zip file."""
