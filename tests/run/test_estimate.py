@@ -39,7 +39,7 @@ ARCSEC = 1 / 3600
 @pytest.fixture(autouse=True)
 def trained_on_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take a handful of rows for enough to train on."""
-    monkeypatch.setattr("inzitu.run.train.FEWEST_ROWS", 8)
+    monkeypatch.setattr("inzitu.run.estimate.FEWEST_ROWS", 8)
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_operations_are_those_of_the_images_that_pass(files: dict[str, Path], ma
 def test_too_few_training_rows_are_told_before_the_job_runs(
     files: dict[str, Path], manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("inzitu.run.train.FEWEST_ROWS", 9)
+    monkeypatch.setattr("inzitu.run.estimate.FEWEST_ROWS", 9)
     told = estimated(asked(), files, manifest, paces={})
     assert told["refused"].startswith("Only 8 training rows can be used")
     assert told["amounts"] == {}, "what cannot run takes nothing"

@@ -128,6 +128,9 @@ def test_bytes_read_and_sent_are_in_the_job(played: Played, service: Service, st
     # A stamp of 30 pixels leaves the outer tiles of the 64 pixels that the archive holds of a quasar.
     assert 0.3 * tiles < float(info["bytes_read"]) < 1.1 * tiles
     assert float(info["bytes_sent"]) > 0
+    # Nobody asked before it ran, and what it was expected to take stands beside what it took.
+    ratios = service.estimate(played.job.url)["ratios"]
+    assert [ratios[name] for name in ("rows", "usable", "tiles", "bytes_read", "predicted")] == [1, 1, 1, 1, 1]
 
 
 def test_the_same_request_again_finds_what_is_there_and_trains_nothing(

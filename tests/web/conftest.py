@@ -111,7 +111,8 @@ def examined() -> list[tuple[str, ...]]:
 
 @pytest.fixture(autouse=True)
 def examination(examined: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Examine jobs in no time."""
+    """Examine jobs in no time, and take two rows for enough to train on."""
+    monkeypatch.setattr("inzitu.web.checks.FEWEST_ROWS", 2)
 
     def asked(_: Examiner, job: Job, *only: str) -> dict[str, Any]:
         examined.append((job.id, *only))

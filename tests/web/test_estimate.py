@@ -174,7 +174,7 @@ def test_a_network_that_is_refused_leaves_no_job(server: Server, monkeypatch: py
         raise LimitFault("The network has 9 parameters; this service takes 8.")
 
     monkeypatch.setattr(Examiner, "_asked", refuse)
-    files = {"a": ("a.csv", b"ra,dec,z\n1,2,3\n"), "b": ("b.csv", b"ra,dec\n1,2\n")}
+    files = {"a": ("a.csv", b"ra,dec,z\n1,2,3\n4,5,6\n"), "b": ("b.csv", b"ra,dec\n1,2\n")}
     form = {"PIPELINE": "train-predict", "UPLOAD": ["training,param:a", "targets,param:b"], "PHASE": "RUN"}
     response = server.http.post("/jobs", data=form, files=files)
     assert (response.status_code, response.text) == (
@@ -196,6 +196,21 @@ def test_a_job_that_is_known_to_fail_is_not_queued(server: Server, monkeypatch: 
     assert server.http.post(f"{url}/phase", data={"PHASE": "RUN"}).status_code == 400
     response = server.http.post("/jobs", data=FORM | {"PHASE": "RUN"}, files=LISTS)
     assert (response.status_code, response.text) == (400, "UsageError: No row of the targets list can be used.\n")
+
+
+@pytest.mark.parametrize("bad", ["400.0,1.0,2.0", "11.0,2.0,", "11.0,2.0,-9", "11.0,nan,3"])
+def test_a_list_with_too_few_rows_to_train_on_never_queues(
+    server: Server, examined: list[tuple[str, ...]], bad: str
+) -> None:
+    files = LISTS | {"a": ("a.csv", f"ra,dec,z\n10.0,1.0,2.9\n{bad}\n".encode(), "text/csv")}
+    response = server.http.post("/jobs", data=FORM | {"PHASE": "RUN"}, files=files)
+    said = "Only 1 of the 2 rows of the training list have a position and a redshift; training takes at least 2."
+    assert (response.status_code, response.text) == (400, f"UsageError: {said}\n")
+    assert server.deployment.jobs.select() == ()
+    url = server.http.post("/jobs", data=FORM, files=files).headers["location"]
+    assert server.http.get(f"{url}/estimate").status_code == 400
+    assert server.job(url).phase == "ERROR"
+    assert examined == []
 
 
 def test_what_is_wrong_with_a_job_is_said_when_it_is_asked(server: Server, examined: list[tuple[str, ...]]) -> None:

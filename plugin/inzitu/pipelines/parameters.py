@@ -79,6 +79,10 @@ class CutParameters(Parameters):
     scale: float = Field(0.396, gt=0.01, le=10, description="Size of a stamp's pixel [arcsec].")
 
 
+FEWEST_ROWS = 20
+"""Fewest sources that a network is trained on."""
+
+
 class TrainParameters(Parameters):
     """The network, its head and how it learns."""
 

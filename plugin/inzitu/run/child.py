@@ -15,6 +15,8 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from inzitu.archive.surveys import located
@@ -28,6 +30,7 @@ from inzitu.pipelines import Request, check
 from inzitu.prov.recorder import Recorder
 from inzitu.prov.store import ArtefactStore
 from inzitu.run.engine import Engine
+from inzitu.run.foresight import foreseen
 from inzitu.run.runner import FOLDER, Runner
 from inzitu.tables.published import PublishedTables
 
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG = 1
 _SECONDS_BETWEEN_REPORTS = 0.25
+FORESEEING = 5.0
+"""Longest search of the catalogue for the estimate of a job that was not asked before it queued [s]."""
 
 
 def main(arguments: Sequence[str] = tuple(sys.argv[1:])) -> int:
@@ -78,6 +83,7 @@ class _JobRun:
             request = self._request(job)
             uploads = {upload.name: self.manifest.state / upload.path for upload in job.uploads}
             self.scratch.mkdir(parents=True, exist_ok=True)
+            self._foresee(job)
             with Engine(self.manifest.engine) as engine:
                 runner = Runner(
                     manifest=self.manifest,
@@ -99,6 +105,19 @@ class _JobRun:
     def _request(self, job: Job) -> Request:
         names = [upload.name for upload in job.uploads]
         return check(job.parameters, names, chains=self.manifest.pipelines)
+
+    def _foresee(self, job: Job) -> None:
+        """Have stand beside what the job takes what it was expected to, where nobody asked before it queued."""
+        if "amounts" in (job.estimate or {}):
+            return
+        deadline = time.monotonic() + FORESEEING
+        with suppress(Fault, ValueError, OSError):  # the step that meets it tells it
+            told = foreseen(
+                job, self.manifest, jobs=self.jobs, recorder=self.recorder, enough=lambda: time.monotonic() > deadline
+            )
+            seconds = told["amounts"].get("seconds")
+            quote = None if seconds is None else self.jobs.now() + timedelta(seconds=seconds)
+            self.jobs.change(job.id, estimate=told, quote=quote)
 
     def _progress(self, step: str, done: float, total: float, seconds_left: float | None, info: dict[str, Any]) -> None:
         now = time.monotonic()

@@ -17,7 +17,7 @@ from inzitu.archive.selection import select_rows
 from inzitu.errors import TableFault
 from inzitu.jobs.costs import BACKWARD, START_SECONDS, default_seconds
 from inzitu.pipelines.download import DownloadParameters
-from inzitu.pipelines.parameters import CutParameters, SelectParameters, TrainParameters
+from inzitu.pipelines.parameters import FEWEST_ROWS, CutParameters, SelectParameters, TrainParameters
 from inzitu.run.expectation import candidates, expectation, makes_lists, usable_rows
 from inzitu.run.select import hints, require_some
 from inzitu.run.trainings import network_of, side_by_side, trainings_of
@@ -49,6 +49,7 @@ def estimated(
     paces: Mapping[str, float],
     made: Sequence[str] = (),
     enough: Callable[[], bool] = lambda: False,
+    known: Network | None = None,
 ) -> dict[str, Any]:
     """Return what a job will find and take, as JSON holds it.
 
@@ -66,14 +67,16 @@ def estimated(
         Steps whose artefacts are there, made before from the same (`inzitu.run.runner.made_before`).
     enough
         Asked after each partition of the catalogue: true ends the search, and what is matched is extrapolated.
+    known
+        The job's network, if it was looked at before.
 
     Raises
     ------
     Fault
         The job cannot run.
     """
-    trainings = trainings_of(request, files, manifest)
-    network = network_of(request, files, manifest, trainings)
+    trainings = trainings_of(request, files, manifest, known)
+    network = known or network_of(request, files, manifest, trainings)
     lists, found = _selection(request, files, manifest, enough)
     told: dict[str, Any] = {"network": None if network is None else network.json(), "refused": None}
     if found is not None:
@@ -162,8 +165,6 @@ def _refusal(
     except TableFault as fault:
         return str(fault)
     if trainings and "training" in {rows.name for rows in lists}:
-        from inzitu.run.train import FEWEST_ROWS
-
         usable = usable_rows(found, found.of("training"))
         if usable < FEWEST_ROWS:
             return f"Only {usable} training rows can be used; training takes at least {FEWEST_ROWS}."

@@ -18,15 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from inzitu.archive.surveys import located
 from inzitu.errors import UserFault, as_fault
-from inzitu.jobs.costs import paces
 from inzitu.jobs.database import open_engine
 from inzitu.jobs.store import JobStore
 from inzitu.manifest import Manifest
-from inzitu.pipelines import Kind, check
 from inzitu.prov.recorder import Recorder
 from inzitu.prov.store import ArtefactStore
-from inzitu.run.estimate import estimated
-from inzitu.run.runner import made_before
+from inzitu.run.foresight import Given, foreseen
 from inzitu.run.trainings import network_of, trainings_of
 
 if TYPE_CHECKING:
@@ -34,8 +31,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-PAST = 20
-"""Completed jobs that the pace is taken from."""
 SEARCHING = 0.4
 """Share of the time allowed after which the catalogue is searched no further."""
 MEMORY = 4 << 30
@@ -69,24 +64,14 @@ def _examined(manifest: Manifest, id: str, *, started: float, whole: bool) -> di
 
 
 def _found(manifest: Manifest, engine: Engine, id: str, *, started: float, whole: bool) -> dict[str, Any]:
-    store = JobStore(engine)
-    job, past = store.get(id), store.completed(last=PAST)
-    request = check(job.parameters, [upload.name for upload in job.uploads], chains=manifest.pipelines)
-    artefacts = ArtefactStore(manifest.artefacts)
-    uploads = {upload.name: manifest.state / upload.path for upload in job.uploads}
-    files = uploads if request.model is None else uploads | {Kind.MODEL: artefacts.path(request.model)}
+    store, recorder = JobStore(engine), Recorder(engine, ArtefactStore(manifest.artefacts))
+    job = store.get(id)
     if not whole:
-        network = network_of(request, files, manifest, trainings_of(request, files, manifest))
+        given = Given.of(job, manifest, recorder.store)
+        network = network_of(given.request, given.files, manifest, trainings_of(given.request, given.files, manifest))
         return {"network": None if network is None else network.json()}
     deadline = started + SEARCHING * manifest.limits.examination_seconds
-    return estimated(
-        request,
-        files,
-        manifest,
-        paces=paces(past),
-        made=made_before(request, uploads, manifest, Recorder(engine, artefacts)),
-        enough=lambda: time.monotonic() > deadline,
-    )
+    return foreseen(job, manifest, jobs=store, recorder=recorder, enough=lambda: time.monotonic() > deadline)
 
 
 def _bound_memory(most: int) -> None:

@@ -13,6 +13,7 @@ from inzitu.errors import TableFault
 from inzitu.learn import bundles
 from inzitu.learn import train as learning
 from inzitu.learn.split import Part, split_by_cell
+from inzitu.pipelines.parameters import FEWEST_ROWS
 from inzitu.prov.store import digest
 from inzitu.run.networks import examined, recipe_of
 from inzitu.run.scalars import scalars_of
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from inzitu.learn.train import Report, Trained
     from inzitu.pipelines.parameters import TrainParameters
     from inzitu.run.work import Work
-
-FEWEST_ROWS = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -66,8 +66,17 @@ class Training:
         return recipe.steps(rows) * recipe.batch_size * self.network.members
 
 
-def trainings_of(request: Request, files: Mapping[str, Path], manifest: Manifest) -> dict[str, list[Training]]:
+def trainings_of(
+    request: Request, files: Mapping[str, Path], manifest: Manifest, known: Network | None = None
+) -> dict[str, list[Training]]:
     """Return what each step of a job trains, or refuse it.
+
+    Parameters
+    ----------
+    request, files, manifest
+        What is asked, of whom.
+    known
+        The job's network, if it was looked at before; where it trains only that, it is not looked at again.
 
     Raises
     ------
@@ -79,14 +88,17 @@ def trainings_of(request: Request, files: Mapping[str, Path], manifest: Manifest
     cut = request.parameters.get("cut")
     own = files.get("network")
     found: dict[str, list[Training]] = {}
-    for step, asked in request.parameters.items():
-        if isinstance(asked, TrainParameters) and isinstance(cut, CutParameters):
-            beside, known = side_by_side(asked, manifest), dict[str, Network]()
+    steps = {step: asked for step, asked in request.parameters.items() if isinstance(asked, TrainParameters)}
+    weights = {training.weight for asked in steps.values() for training in asked.trainings}
+    looked_at = {weight: known for weight in weights if known is not None and len(weights) == 1}
+    for step, asked in steps.items():
+        if isinstance(cut, CutParameters):
+            beside, networks = side_by_side(asked, manifest), dict(looked_at)
             found[step] = []
             for training in asked.trainings:
-                if training.weight not in known:
-                    known[training.weight] = _examined(training, own, cut, manifest, beside)
-                found[step].append(Training(training, own, known[training.weight]))
+                if training.weight not in networks:
+                    networks[training.weight] = _examined(training, own, cut, manifest, beside)
+                found[step].append(Training(training, own, networks[training.weight]))
     return found
 
 
