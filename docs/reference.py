@@ -49,8 +49,8 @@ def http_page() -> str:
     app = create_app(Manifest.load(HERE.parent / "manifest.yaml"))
     parts = [
         "# Resources over HTTP\n\n`/openapi.json` says the same to a program. Names of parameters are in any case; "
-        "those of a form may stand in the query as well. [Jobs](uws.md), [queries](../use/adql.md) and "
-        "[provenance](provenance.md) have pages of their own.\n"
+        "those of a form may stand in the query as well. `HEAD` is answered wherever `GET` "
+        "is. [Jobs](uws.md), [queries](../use/adql.md) and [provenance](provenance.md) have pages of their own.\n"
     ]
     operations = [
         (operation["tags"][0], (f"`{method.upper()} {path}`", _asked(operation), _plain(operation["description"])))

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from inzitu.errors import NotFoundFault, ParameterFault
 from inzitu.jobs.costs import duration, written
+from inzitu.pipelines.declaration import as_sent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -83,7 +84,7 @@ def pipeline_tables(offers: Mapping[str, Mapping[str, Any]], name: str | None) -
     yield _table((name, "", ""), files)
     yield _table(
         ("parameter", "default", "what"),
-        ((p["name"], _shown(p["default"]), p["description"]) for p in offer["parameters"]),
+        ((p["name"], as_sent(p["default"]), p["description"]) for p in offer["parameters"]),
     )
 
 
@@ -140,10 +141,6 @@ def job_table(jobs: Iterable[JobState]) -> Table:
             for job in jobs
         ),
     )
-
-
-def _shown(default: object) -> str:
-    return "" if default in (None, (), []) else str(default)
 
 
 def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:

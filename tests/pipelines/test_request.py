@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inzitu.errors import ManifestFault, ParameterFault
-from inzitu.pipelines import Kind, Parameters, Pipeline, Port, Step, check, pipelines, steps
+from inzitu.pipelines import Kind, Parameters, Pipeline, Port, Step, check, offer, pipelines, steps
+from inzitu.pipelines.declaration import as_sent
 from inzitu.pipelines.parameters import CutParameters, TrainParameters
 from inzitu.prov.facts import ActivityKind
 
@@ -42,6 +43,15 @@ def test_the_record_says_that_the_network_is_the_users_own() -> None:
 
 def test_an_empty_value_leaves_a_parameter_at_its_default() -> None:
     assert check([("PIPELINE", "train-predict"), ("SEED", "")], BOTH).parameters["train"].model_dump()["seed"] == 0
+
+
+@pytest.mark.parametrize("pipeline", pipelines().values(), ids=lambda pipeline: pipeline.name)
+def test_every_default_that_is_shown_can_be_sent_as_it_stands(pipeline: Pipeline) -> None:
+    ids = [(name, "0" * 64) for name in offer(pipeline)["ids"]]
+    uploads = [upload["role"] for upload in offer(pipeline)["uploads"] if not upload["optional"]]
+    shown = [(each["name"], as_sent(each["default"])) for each in offer(pipeline)["parameters"]]
+    left_out = check([("PIPELINE", pipeline.name), *ids], uploads)
+    assert check([("PIPELINE", pipeline.name), *ids, *shown], uploads) == left_out
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ def test_the_front_page_says_what_the_deployment_offers(server: Server) -> None:
 def test_the_form_of_the_front_page_creates_a_job_as_a_browser_sends_it(server: Server) -> None:
     form = next(form for form in page(server, "/").forms if form.fields["PIPELINE"] == "train-predict")
     assert form.action == "/job"
+    assert form.inputs["SLICES"].get("placeholder") == "z"
+    assert form.inputs["RA_UNIT"].get("placeholder") == form.inputs["QUALITY"].get("placeholder") == ""
     files = {"training": LISTS["a"], "targets": LISTS["b"], "more": ("", b"", "application/octet-stream")}
     fields = {name: value or "" for name, value in form.form_values()}
     answer = server.http.post("/job", data=fields | {"TABLE": "mine", "PHASE": "RUN"}, files=files)
@@ -243,5 +245,8 @@ def test_a_browser_sends_lists_watches_the_job_and_asks_the_table(
     browser.get_by_role("link", name="predictions.p_mine").click()
     browser.get_by_role("button", name="Ask").click()
     browser.wait_for_selector("td:text-is('2.75')")
+    assert browser.get_by_role("link", name="what it came from").get_attribute("href") == f"/provenance?ID={artefact}"
+    browser.get_by_role("link", name="the job that made it").click()
+    browser.wait_for_selector("text=COMPLETED")
     assert faults == []
     until(lambda: server.job(f"/{claim.job.id}").phase == "COMPLETED")

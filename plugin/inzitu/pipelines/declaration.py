@@ -42,6 +42,11 @@ class Parameters(BaseModel):
         return False
 
 
+def as_sent(value: object) -> str:
+    """Return a parameter's value as a user sends it: nothing for none, names with commas between."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
+
+
 def complaint(error: ValidationError) -> str:
     """Return what is wrong first, in the words of the check, with the parameter and its value if it is about one."""
     first = error.errors()[0]

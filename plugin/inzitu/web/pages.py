@@ -123,7 +123,8 @@ def table(request: Request, name: str) -> Response:
         answer, fault = _ask(deployment, query) if asked else None, None
     except UserFault as error:
         answer, fault = None, error
-    return render(request, "table.html", table=found, query=query, answer=answer, fault=fault)
+    made = next((t for t in deployment.published.tables() if f"predictions.{t.name}" == found.full_name), None)
+    return render(request, "table.html", table=found, made=made, query=query, answer=answer, fault=fault)
 
 
 @dataclass(frozen=True, slots=True)

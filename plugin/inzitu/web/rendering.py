@@ -13,13 +13,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from inzitu.jobs.costs import duration, written
+from inzitu.pipelines.declaration import as_sent
 from inzitu.web.deployment import deployment_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fastapi import Request, Response
-    from pydantic.fields import FieldInfo
 
     from inzitu.jobs.job import Entry, Job
     from inzitu.pipelines import Pipeline
@@ -90,6 +90,8 @@ def _place(location: str) -> str:
     return location if "://" in location else "/".join(Path(location).parts[-2:])
 
 
-def _parameters(pipeline: Pipeline) -> Iterator[tuple[str, FieldInfo]]:
+def _parameters(pipeline: Pipeline) -> Iterator[tuple[str, str, str]]:
+    """Yield each parameter's name, what it says, and its default."""
     for name, step in pipeline.fields():
-        yield name, step.parameters.model_fields[name]
+        field = step.parameters.model_fields[name]
+        yield name, field.description or "", as_sent(pipeline.defaults.get(name, field.default))
