@@ -148,10 +148,14 @@ class _Peer:
         return cls(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True), steps)
 
     def rate(self, what: str) -> float:
+        """Give its images a second; none of a peer that died, which says why on standard error."""
         assert self.process.stdin
         assert self.process.stdout
-        print(what, self.steps, file=self.process.stdin, flush=True)
-        return float(self.process.stdout.readline())
+        try:
+            print(what, self.steps, file=self.process.stdin, flush=True)
+        except BrokenPipeError:
+            return float("nan")
+        return float(self.process.stdout.readline() or "nan")
 
     def stop(self) -> None:
         self.process.communicate()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +11,23 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from inzitu.learn.convolution import average_pool, by_matrix, convolve, max_pool, native, smooth
+from inzitu.learn.convolution import average_pool, by_matrix, convolve, in_pieces, max_pool, native, smooth
+from inzitu.learn.heads import parse_head
 from inzitu.learn.images import ImagesError, differences
 from inzitu.learn.layers import Convolution, DifferenceConvolution
-from inzitu.learn.networks import Dcmdn, Inception, NetworkError, Pasquet, Rectified, build, parameter_count
+from inzitu.learn.networks import (
+    DESIGNS,
+    Dcmdn,
+    Inception,
+    Network,
+    NetworkError,
+    Pasquet,
+    Rectified,
+    build,
+    of_recipe,
+    parameter_count,
+)
+from inzitu.learn.recipe import Recipe
 from learn.tiny import offer
 
 KEY = jax.random.key(0)
@@ -106,6 +120,69 @@ def test_the_folded_convolution_equals_the_unfolded_one(bands: int) -> None:
     plain = Convolution(bands * (bands + 1) // 2, 16, 3, key=KEY)
     images = random(3, 9, 9, bands)
     np.testing.assert_allclose(folded(images), plain(differences(images)), atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [0, 3, 4, 9])
+def test_images_that_are_taken_some_at_a_time_give_what_they_give_together(count: int) -> None:
+    images, kernel = random(count, 6, 6, 3), random(3, 3, 3, 4, seed=1)
+
+    def both(some: jax.Array) -> tuple[jax.Array, jax.Array]:
+        together = native(some, kernel).sum(axis=1)
+        return in_pieces(lambda few: native(few, kernel).sum(axis=1), some, pixels=4 * 36), together
+
+    pieces, together = jax.jit(both)(images)
+    np.testing.assert_allclose(pieces, together, atol=1e-5)
+    # As in a bundle, whose program is made before anybody knows how many images there will be.
+    (n,) = jax.export.symbolic_shape("n")
+    abstract: Any = jax.ShapeDtypeStruct
+    exported: Any = jax.export.export(jax.jit(both), platforms=("cpu", "cuda"))(abstract((n, 6, 6, 3), jnp.float32))
+    if count:
+        pieces, together = exported.call(images)
+        np.testing.assert_allclose(pieces, together, atol=1e-5)
+
+
+HEADS = ("mixture(1)", "mixture(7, truncated)", "bins(40, 5)")
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+@pytest.mark.parametrize("head", HEADS)
+def test_any_network_takes_any_head_scalars_and_bands(name: str, head: str) -> None:
+    def outputs() -> jax.Array:
+        network = build(name, key=KEY, input_shape=(30, 30, 3), head=head, scalars=2)
+        return network(random(2, 30, 30, 3), random(2, 2))
+
+    parsed = parse_head(head)
+    assert nnx.eval_shape(outputs).shape == (2, parsed.outputs)
+    assert jnp.shape(jax.tree.leaves(parsed.distribution(jnp.zeros((2, parsed.outputs))))[0])[0] == 2
+
+
+def multiplied_in(network: Network) -> set[str]:
+    assert isinstance(network, Dcmdn)
+    return {str(layer.compute) for layer in network.convolutions}
+
+
+def test_convolutions_are_bfloat16_on_an_accelerator_and_all_that_leaves_a_layer_is_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def types(**chosen: Any) -> set[str]:
+        recipe = Recipe(network="dcmdn-a", **chosen)
+        network = nnx.eval_shape(lambda: of_recipe(recipe, key=KEY, input_shape=(28, 28, 5)))
+        stages = jax.eval_shape(
+            lambda network, images: dict(network.stages(images, jnp.zeros((2, 0)))), network, random(2, 28, 28, 5)
+        )
+        assert {str(values.dtype) for values in stages.values()} == {"float32"}
+        slopes = jax.eval_shape(jax.grad(lambda network, images: network(images).sum()), network, random(2, 28, 28, 5))
+        assert {str(slope.dtype) for slope in jax.tree.leaves(slopes)} == {"float32"}
+        return multiplied_in(network)
+
+    assert types() == {"float32"}
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert types() == {"bfloat16"}
+    assert types(compute="float32") == {"float32"}
+    network = nnx.eval_shape(
+        lambda: of_recipe(Recipe(network="dcmdn-a"), key=KEY, input_shape=(28, 28, 5), predict=True)
+    )
+    assert multiplied_in(network) == {"float32"}
 
 
 def test_odd_sizes_and_other_bands_are_taken() -> None:

@@ -16,7 +16,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -280,8 +280,15 @@ def _about(trained: Trained) -> dict[str, Any]:
         "history": [dict(entry) for entry in trained.history],
         "remarks": list(trained.remarks),
         "test_time_average": "the 8 symmetries, mean of the raw outputs",
-        "versions": {name: version(name) for name in ("inzitu", "jax", "jaxlib", "flax", "optax", "numpy")},
+        "versions": {name: _version(name) for name in ("inzitu", "jax", "jaxlib", "flax", "optax", "numpy")},
     }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # a checkout on the path, which is not installed
+        return "not installed"
 
 
 def _shown(network: str | Mapping[str, Any]) -> Any:

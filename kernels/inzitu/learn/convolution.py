@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -102,25 +103,29 @@ def image_gradient_forwards(
 def _on_cpu(images: Array, kernel: Array, around: Around) -> Array:
     match _form(images, kernel, around):
         case "matrix":
-            return by_matrix(images, kernel, around)
+            result = by_matrix(images, kernel, around)
         case "tiles":
-            return toomcook.convolve_in_tiles(images, kernel, around)
+            result = toomcook.convolve_in_tiles(images, kernel, around)
         case "library":
             # The gradients of a flat kernel need its patches anyway.
-            return (by_matrix if _is_flat(*kernel.shape[2:]) else native)(images, kernel, around)
+            result = (by_matrix if _is_flat(*kernel.shape[2:]) else native)(images, kernel, around)
+    # Tiles are summed in float32 whatever comes in; the forms of both machines must give one type.
+    return result.astype(images.dtype)
 
 
 def _gradients_on_cpu(images: Array, kernel: Array, slope: Array, around: Around) -> tuple[Array, Array]:
     match _form(images, kernel, around):
         case "tiles":
             in_tiles = functools.partial(toomcook.convolve_in_tiles, around=around)
-            slopes: tuple[Array, Array] = jax.vjp(in_tiles, images, kernel)[1](slope)
-            return slopes
+            result, back = jax.vjp(in_tiles, images, kernel)
+            of_images, of_kernel = back(slope.astype(result.dtype))
         case "matrix":
             of_images = image_gradient_by_matrix(kernel, slope, around)
+            of_kernel = kernel_gradient(images, slope, kernel.shape, around)
         case "library":
             of_images = image_gradient_forwards(kernel, slope, around)
-    return of_images, kernel_gradient(images, slope, kernel.shape, around)
+            of_kernel = kernel_gradient(images, slope, kernel.shape, around)
+    return of_images.astype(images.dtype), of_kernel.astype(kernel.dtype)
 
 
 def _form(images: Array, kernel: Array, around: Around) -> Literal["matrix", "tiles", "library"]:
@@ -181,6 +186,35 @@ def convolve(
     height, width = kernel.shape[:2]
     around = NONE if padding == "VALID" else (((height - 1) // 2, height // 2), ((width - 1) // 2, width // 2))
     return _convolve(images, kernel, around)
+
+
+def in_pieces(
+    function: Callable[[Array], Array], images: Float[Array, "n y x c"], *, pixels: int
+) -> Float[Array, "n ..."]:
+    """Let a function of images take them on a CPU some at a time, so that what it makes of them stays in the cache.
+
+    Parameters
+    ----------
+    function
+        Gives of each image something of its own.
+    images
+        Any number; where it is not known yet, as in a program that is exported, it becomes known when that is called.
+    pixels
+        Pixels that are taken at a time, about.
+    """
+    count, *shape = images.shape
+    piece = max(1, pixels // math.prod(shape[:2]))
+
+    def on_cpu(images: Array) -> Array:
+        pieces = (count + piece - 1) // piece
+        filled = jnp.pad(images, ((0, pieces * piece - count), (0, 0), (0, 0), (0, 0)))
+        parts: Array = lax.map(function, filled.reshape(pieces, piece, *shape))
+        return parts.reshape(pieces * piece, *parts.shape[2:])[:count]
+
+    if isinstance(images.shape[0], int) and count <= piece:  # type: ignore[redundant-expr]  # it may be a symbol
+        return function(images)
+    taken: Array = lax.platform_dependent(images, cpu=on_cpu, default=function)
+    return taken
 
 
 @jax.custom_vjp

@@ -16,7 +16,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-from inzitu.learn.convolution import average_pool, max_pool, smooth
+from inzitu.learn.convolution import average_pool, in_pieces, max_pool, smooth
 from inzitu.learn.heads import BinsHead, MixtureHead, parse_head
 from inzitu.learn.images import crop
 from inzitu.learn.layers import GLOROT, Convolution, Dense, DifferenceConvolution, Pool, Prelu, as_they_are, rectify
@@ -178,6 +178,8 @@ class Pasquet(Network):
 
     SIZE = 64
     LEAST = 16
+    PIECE = 8 * SIZE**2
+    """Pixels whose values within the network stay in a CPU's cache."""
     size: int
 
     def __init__(self, shape: Shape, outputs: int, *, scalars: int, key: Key[Array, ""], compute: DTypeLike) -> None:
@@ -203,18 +205,44 @@ class Pasquet(Network):
         self, images: Float[Array, "n y x band"], scalars: Float[Array, "n s"], *, key: Key[Array, ""] | None = None
     ) -> Stages:
         """Give name and result of each layer in turn."""
-        values = self.first(crop(images, self.size), pool=average_pool)
+        for name, values in self._convolutions(crop(images, self.size)):
+            yield name, values
+        yield from self._dense(values, scalars)
+
+    def __call__(
+        self,
+        images: Float[Array, "n y x band"],
+        scalars: Float[Array, "n s"] | None = None,
+        *,
+        key: Key[Array, ""] | None = None,
+    ) -> Float[Array, "n o"]:
+        """Give the raw outputs; without a key, as in training, a few images at a time go through the convolutions."""
+        if key is not None:
+            return super().__call__(images, scalars, key=key)
+        given = jnp.zeros((images.shape[0], 0)) if scalars is None else scalars
+        values = in_pieces(lambda some: _last(self._convolutions(some)), crop(images, self.size), pixels=self.PIECE)
+        return _last(self._dense(values, given))
+
+    def _convolutions(self, images: Float[Array, "n y x band"]) -> Stages:
+        values = self.first(images, pool=average_pool)
         yield "convolution 1", values
         for level, block in enumerate(self.blocks, start=1):
             values = block(values)
             yield f"inception {level}", values
             if level in (2, 4):
                 values = average_pool(values)
+
+    def _dense(self, values: Float[Array, "n y x c"], scalars: Float[Array, "n s"]) -> Stages:
         values = _flat(values, scalars)
         for level, dense in enumerate(self.dense, start=1):
             values = jax.nn.relu(dense(values))
             yield f"dense {level}", values
         yield "head", self.head(values)
+
+
+def _last(stages: Stages) -> Array:
+    *_, (_, values) = stages
+    return values
 
 
 DCMDN_A = ((3, 256), (2, 512), (2, 1024))
