@@ -380,7 +380,7 @@ def verify(
 
     with progress_bar() as bar:
         task = bar.add_task("hashing", total=None)
-        verdict = verification(manifest, id, lambda done: bar.update(task, completed=done))
+        verdict = verification(manifest, id, lambda done: bar.update(task, description=f"hashed {done:,}"))
     for state, count in Counter(link.state for link in verdict.links).items():
         OUT.print(f"{count:,} {state}")
     if verdict.failure is not None:

@@ -109,7 +109,7 @@ class Service:
             response = self._http.request(method, address, **content)
         except httpx.HTTPError as error:
             raise ServiceFault(
-                f"{address} cannot be reached: {error}. Is the service up, and --server right?"
+                f"{address} cannot be reached: {str(error).rstrip('.')}. Is the service up, and --server right?"
             ) from error
         if response.is_success:
             return response

@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from inzitu.asking import job_table, sorted_out
-from inzitu.client import JobState
-from inzitu.errors import ParameterFault
+from inzitu.client import JobState, Service
+from inzitu.errors import ParameterFault, ServiceFault
+from inzitu.terminal import progress_bar
 
 OFFER: dict[str, Any] = {
     "name": "train-weighed",
@@ -76,3 +77,17 @@ def test_a_file_that_is_not_there_and_a_word_alone_are_refused() -> None:
         sorted_out(["training=nowhere.vot"], OFFER)
     with pytest.raises(ParameterFault, match="'verbose' is no key=value"):
         sorted_out(["verbose"], OFFER)
+
+
+def test_a_bar_without_an_end_in_sight_tells_no_share() -> None:
+    bar = progress_bar()
+    bar.add_task("hashed 12", total=None)
+    console = Console(width=120, file=io.StringIO())
+    console.print(bar.make_tasks_table(bar.tasks))
+    assert "hashed 12" in console.file.getvalue()  # type: ignore[attr-defined]  # it is a StringIO
+    assert "%" not in console.file.getvalue()  # type: ignore[attr-defined]  # it is a StringIO
+
+
+def test_an_address_without_its_protocol_is_told_in_one_sentence() -> None:
+    with pytest.raises(ServiceFault, match=r"localhost:8000/jobs cannot be reached: .*protocol\. Is the service up"):
+        Service("localhost:8000").jobs()
