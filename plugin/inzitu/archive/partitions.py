@@ -2,7 +2,8 @@
 
 A Parquet table (file, partitioned folder, HATS) is divided by its row groups, a binary FITS table by rows; text, a
 VOTable and what is compressed with gzip are one partition. All are read in batches, in bounded memory, but for FITS
-tables in ASCII, VOTables with FITS inside and Parquet within gzip, which are read whole.
+tables in ASCII and VOTables with a stream in another encoding than base64, which are read whole and may not be large.
+Parquet within gzip, whose end is needed first, is unpacked onto the disk.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ import pyarrow.parquet as pq
 from inzitu.archive.delimited import csv_batches, text_layout
 from inzitu.archive.fits_records import fits_layout
 from inzitu.archive.formats import as_table_fault, format_of, parquet_files, read_table
-from inzitu.archive.packed import is_packed
+from inzitu.archive.packed import is_packed, unpacked
 from inzitu.archive.votable_rows import votable_batches, votable_layout
+from inzitu.errors import TableFault
 
 ROWS = 1 << 20
 """Rows that a partition should have; a row group may have more."""
 BUFFER = 1 << 20
 """How much of a Parquet column is read at a time [byte]."""
+MOST_WHOLE = 256 << 20
+"""Largest file of those that are read whole [byte]."""
 
 type Range = tuple[float, float]
 """Least and greatest value of a column."""
@@ -77,8 +81,9 @@ class Partition:
         """
         with as_table_fault(self.path, self.form):
             match self.form:
-                case "parquet" if not is_packed(self.path):
-                    return pq.read_schema(self.path)
+                case "parquet":
+                    with unpacked(self.path) as plain:
+                        return pq.read_schema(plain)
                 case "fits" if (records := fits_layout(self.path)) is not None:
                     return records.schema
                 case "csv":
@@ -86,7 +91,7 @@ class Partition:
                 case "votable" if (rows := votable_layout(self.path)) is not None:
                     return rows.schema
                 case _:
-                    return read_table(self.path).schema
+                    return self._whole().schema
 
     def batches(
         self, names: Sequence[str], *, rows: int = ROWS, text: Collection[str] = ()
@@ -117,8 +122,9 @@ class Partition:
 
     def _tables(self, names: list[str], rows: int, text: Collection[str]) -> Iterator[tuple[pa.Table, float]]:
         match self.form:
-            case "parquet" if not is_packed(self.path):
-                yield from self._row_groups(names, rows)
+            case "parquet":
+                with unpacked(self.path) as plain:
+                    yield from self._row_groups(plain, names, rows)
             case "fits" if (records := fits_layout(self.path)) is not None:
                 yield from records.batches(self.path, names, first=self.start, rows=self.rows, most=rows)
             case "csv":
@@ -126,11 +132,21 @@ class Partition:
             case "votable" if (layout := votable_layout(self.path)) is not None:
                 yield from votable_batches(self.path, layout, names)
             case _:
-                yield read_table(self.path).select(names), 1.0
+                yield self._whole().select(names), 1.0
 
-    def _row_groups(self, names: list[str], rows: int) -> Iterator[tuple[pa.Table, float]]:
+    def _whole(self) -> pa.Table:
+        """Return the table of a file that cannot be read some rows at a time."""
+        with unpacked(self.path) as plain:
+            if (size := plain.stat().st_size) > MOST_WHOLE:
+                raise TableFault(
+                    f"{self.path.name} has {size / 2**20:,.0f} MB in a form of {self.form} that is read whole, which "
+                    f"is done to {MOST_WHOLE >> 20} MB; turn it into Parquet or a binary FITS table."
+                )
+            return read_table(plain)
+
+    def _row_groups(self, path: Path, names: list[str], rows: int) -> Iterator[tuple[pa.Table, float]]:
         # Without these two, Arrow keeps what it has read of every row group until the last is done.
-        with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=BUFFER) as file:
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER) as file:
             groups = range(file.num_row_groups) if self.groups is None else self.groups
             total, done = sum(file.metadata.row_group(group).num_rows for group in groups), 0
             for batch in file.iter_batches(rows, row_groups=list(groups), columns=names):

@@ -1,7 +1,7 @@
 """Rows of a VOTable some at a time, so that one of any length can be read: TABLEDATA, BINARY and BINARY2.
 
 astropy reads the head of the table, which says what the fields are; the rows are cut out here (VOTable 1.4, sections 5
-and 6). A table in another form (FITS inside, compressed, with comments among its rows) is left to astropy as a whole.
+and 6). A table in another form (with a stream of another encoding) is left to astropy as a whole.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from inzitu.archive.votables import refuse_entities, remote_data
 
 BYTES = 4 << 20
 """What is read at a time [byte]."""
+COMMENT = re.compile(rb"(?s)<!--.*?-->")
 TAG = re.compile(rb"""<(?:"[^"]*"|'[^']*'|[^>"'])*>""")
 ROW_END = re.compile(rb"</(?:\w+:)?TR\s*>")
 CELL_END = re.compile(rb"<(?:\w+:)?TD\b[^>]*?/>|</(?:\w+:)?TD\s*>")
@@ -158,9 +159,11 @@ def _said(field: Any) -> dict[str, str]:
 def _text_rows(path: Path, layout: VotableLayout, wanted: list[int]) -> Iterator[tuple[list[pa.Array[Any]], float]]:
     fields = len(layout.fields)
     for text, fraction in _blocks(path, layout.start):
-        text = _plain(text)
+        text = COMMENT.sub(b"", _plain(text))
+        if b"<!" in text:
+            raise ValueError("it has CDATA, or a long comment with rows in it, among its rows; write it without")
         *cells, _ = text.split(b"</TD>")
-        if b"<!" in text or len(cells) != fields * text.count(b"</TR>"):
+        if len(cells) != fields * text.count(b"</TR>"):
             raise ValueError(f"a row has not the {fields} cells that the fields call for")
         yield [_cells(cells[k::fields], layout.fields[k]) for k in wanted], fraction
 

@@ -18,6 +18,7 @@ from inzitu.archive.packed import content
 from inzitu.errors import TableFault
 
 REMOTE_DATA = re.compile(rb"<(?:\w+:)?STREAM\b[^>]*\shref\s*=")
+FITS_DATA = re.compile(rb"<(?:\w+:)?FITS\b")
 PLAIN_ENCODINGS = {"utf-8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "windows-1252"}
 """Encodings in which the markup is ASCII, so that it can be searched as bytes."""
 
@@ -45,12 +46,14 @@ def refuse_what_reaches_out(path: Path) -> None:
     Raises
     ------
     TableFault
-        It declares entities, keeps its data elsewhere, is in an encoding that hides markup, or is no XML.
+        It declares entities, keeps its data elsewhere or as FITS, is in an encoding that hides markup, or is no XML.
     """
     refuse_entities(path)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as markup:
         if REMOTE_DATA.search(markup):
             raise remote_data(path)
+        if FITS_DATA.search(markup):
+            raise TableFault(f"{path.name} keeps its rows in a FITS file within the VOTable; send that file itself.")
 
 
 def refuse_entities(path: Path) -> None:
