@@ -61,7 +61,7 @@ def test_comments_among_the_rows_of_a_votable_are_no_rows(tmp_path: Path) -> Non
     assert crossmatch_files(path, tmp_path / "b.parquet", 1.0, tmp_path / "pairs.parquet").pairs == ROWS
     path.write_text(path.read_text().replace("a row -->", "<TR><TD>1</TD></TR> -->"))
     assert crossmatch_files(path, tmp_path / "b.parquet", 1.0, tmp_path / "pairs.parquet").pairs == ROWS
-    path.write_text(path.read_text().replace("<!--", "<![CDATA[").replace("-->", "]]>"))
+    path.write_text(path.read_text().replace("<!-- <TR><TD>1</TD></TR> -->", "<![CDATA[ ]]>"))
     with pytest.raises(TableFault, match="CDATA, or a long comment with rows in it, among its rows; write it without"):
         crossmatch_files(path, tmp_path / "b.parquet", 1.0, tmp_path / "pairs.parquet")
 
