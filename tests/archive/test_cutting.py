@@ -53,8 +53,19 @@ def test_npy_and_zarr_hold_the_same_pixels(source: tuple[Stamps, list[Survey]], 
     np.testing.assert_array_equal(np.asarray(store["status"]), np.load(tmp_path / "cut.npy.rows.npz")["status"])
 
 
+def pixels_of(path: Path) -> np.ndarray:
+    match path.suffix:
+        case ".npy":
+            return np.asarray(np.load(path))
+        case ".npz":
+            return np.asarray(np.load(path)["pixels"])
+        case _:
+            return np.asarray(zarr.open_group(path, mode="r")["pixels"])
+
+
+@pytest.mark.parametrize("name", ["cut.npy", "cut.npz", "cut.zarr"])
 def test_an_interrupted_run_goes_on_where_it_stopped(
-    source: tuple[Stamps, list[Survey]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: tuple[Stamps, list[Survey]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     read, surveys = source
     monkeypatch.setattr("inzitu.archive.cutting.GROUP_BYTES", 4 * SIZE * SIZE * 5 * 6)  # groups of 6 rows
@@ -64,12 +75,12 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cut_to_file(surveys, read.ra, read.dec, tmp_path / "cut.npy", size=SIZE, scale=SCALE, threads=1, progress=stop)
-    assert not (tmp_path / "cut.npy").exists()
-    summary = cut_to_file(surveys, read.ra, read.dec, tmp_path / "cut.npy", size=SIZE, scale=SCALE)
+        cut_to_file(surveys, read.ra, read.dec, tmp_path / name, size=SIZE, scale=SCALE, threads=1, progress=stop)
+    assert not (tmp_path / name).exists()
+    summary = cut_to_file(surveys, read.ra, read.dec, tmp_path / name, size=SIZE, scale=SCALE)
     assert summary.resumed >= 12
     whole = cutouts(surveys, read.ra, read.dec, size=SIZE, scale=SCALE)
-    np.testing.assert_array_equal(np.load(tmp_path / "cut.npy"), whole.pixels)
+    np.testing.assert_array_equal(pixels_of(tmp_path / name), whole.pixels)
 
 
 def test_an_unfinished_run_of_another_request_is_left_alone(

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Integer
 
 from inzitu.archive.unfinished import Unfinished
 from inzitu.errors import ParameterFault
-from inzitu.hips import Status, Survey, TileError, TileRead, cutouts, groups
+from inzitu.hips import Cutouts, Status, Survey, TileError, TileRead, cutouts, groups
 from inzitu.sky.crossmatch import threads as processors
 
 GROUP_BYTES = 64 << 20
@@ -87,50 +89,113 @@ def cut_to_file(
     out = Path(out)
     if out.suffix not in SUFFIXES:
         raise ParameterFault(f"{out.name} must end in one of {', '.join(SUFFIXES)}.")
-    positions = hashlib.sha256(np.stack([ra, dec]).astype("<f8").tobytes()).hexdigest()
-    request = {"surveys": [survey.uri for survey in surveys], "positions": positions, "rows": len(ra)}
-    request |= {"size": size, "scale": scale, "resampling": resampling, "angle": angle}
+    asked = _Asked(tuple(surveys), ra, dec, size=size, scale=scale, resampling=resampling, angle=angle)
     # Cutting nothing refuses what cannot be cut, before anything is begun that a right request would trip over.
-    cutouts(surveys, ra[:0], dec[:0], size=size, scale=scale, angle=angle, resampling=resampling, digests=False)
-    part = Unfinished.open(out.with_name(out.name + ".part"), request, (len(ra), size, size, len(surveys)))
+    asked.cut(np.empty(0, np.int64))
+    part = Unfinished.open(out.with_name(out.name + ".part"), asked.words, (len(ra), size, size, len(surveys)))
     undone = part.undone
-    most = max(1, min(1024, GROUP_BYTES // (4 * size * size * len(surveys))))
-    dealt = groups(surveys, ra[undone], dec[undone], size=size, scale=scale, most=most)
-
-    def cut(rows: Integer[np.ndarray, " m"]) -> tuple[int, tuple[TileRead, ...], tuple[TileError, ...]]:
-        stamps = cutouts(
-            surveys,
-            ra[rows],
-            dec[rows],
-            size=size,
-            scale=scale,
-            angle=angle,
-            resampling=resampling,
-            digests=False,
-        )
-        part.store(rows, stamps)
-        return len(rows), stamps.tiles, stamps.errors
-
-    done, tiles, bytes_read, errors = len(ra) - len(undone), set[str](), 0, dict[str, str]()
-    with ThreadPoolExecutor(threads or processors()) as pool:
-        try:
-            for future in as_completed([pool.submit(cut, undone[rows]) for rows in dealt]):
-                count, reads, failed = future.result()
-                done, bytes_read = done + count, bytes_read + sum(read.bytes for read in reads)
-                tiles.update(read.uri for read in reads)
-                errors |= {error.uri: str(error) for error in failed}
-                if progress:
-                    progress(done, len(ra))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    read = _Read()
+    # Closed in any case: else an interruption would have to wait for all that is left.
+    with closing(_in_groups(asked, part, undone, threads or processors())) as dealt:
+        for count, group in dealt:
+            read.take(group)
+            if progress:
+                progress(len(ra) - len(undone) + count, len(ra))
     worst = part.status.max(axis=1)
     part.finish(out, ra, dec)
     return Summary(
         rows=len(ra),
         statuses={Status(value).word: count for value, count in sorted(Counter(worst.tolist()).items())},
         resumed=len(ra) - len(undone),
-        tiles=len(tiles),
-        bytes_read=bytes_read,
-        errors=tuple(errors.values()),
+        tiles=len(read.tiles),
+        bytes_read=read.bytes,
+        errors=tuple(read.errors.values()),
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """The stamps that are wanted."""
+
+    surveys: tuple[Survey, ...]
+    ra: Float[np.ndarray, " n"]
+    dec: Float[np.ndarray, " n"]
+    size: int
+    scale: float
+    resampling: str
+    angle: float
+
+    @property
+    def words(self) -> dict[str, object]:
+        """What an unfinished run must have been asked to be gone on with."""
+        positions = hashlib.sha256(np.stack([self.ra, self.dec]).astype("<f8").tobytes()).hexdigest()
+        geometry = {name: getattr(self, name) for name in ("size", "scale", "resampling", "angle")}
+        return {
+            "surveys": [survey.uri for survey in self.surveys],
+            "positions": positions,
+            "rows": len(self.ra),
+        } | geometry
+
+    def groups(self, rows: Integer[np.ndarray, " m"]) -> list[Integer[np.ndarray, " k"]]:
+        """Deal rows out in groups of neighbours, of bounded size."""
+        most = max(1, min(1024, GROUP_BYTES // (4 * self.size**2 * len(self.surveys))))
+        dealt = groups(self.surveys, self.ra[rows], self.dec[rows], size=self.size, scale=self.scale, most=most)
+        return [rows[group] for group in dealt]
+
+    def cut(self, rows: Integer[np.ndarray, " m"]) -> Cutouts:
+        """Cut the stamps of some rows."""
+        return cutouts(
+            self.surveys,
+            self.ra[rows],
+            self.dec[rows],
+            size=self.size,
+            scale=self.scale,
+            angle=self.angle,
+            resampling=self.resampling,
+            digests=False,
+        )
+
+
+@dataclass(slots=True)
+class _Read:
+    """What was read for the groups that are done."""
+
+    tiles: set[str] = field(default_factory=set)
+    bytes: int = 0
+    errors: dict[str, str] = field(default_factory=dict)
+
+    def take(self, group: _Group) -> None:
+        """Count what a group read."""
+        self.tiles.update(read.uri for read in group.tiles)
+        self.bytes += sum(read.bytes for read in group.tiles)
+        self.errors |= {error.uri: str(error) for error in group.errors}
+
+
+class _Group(NamedTuple):
+    """A group that is cut and stored: its pixels are on disk, and not here."""
+
+    rows: int
+    tiles: tuple[TileRead, ...]
+    errors: tuple[TileError, ...]
+
+
+def _in_groups(
+    asked: _Asked, part: Unfinished, undone: Integer[np.ndarray, " m"], threads: int
+) -> Generator[tuple[int, _Group]]:
+    """Cut and store the rows group by group, side by side; yield how many are done, and what each group read."""
+
+    def cut(rows: Integer[np.ndarray, " k"]) -> _Group:
+        stamps = asked.cut(rows)
+        part.store(rows, stamps)
+        return _Group(len(rows), stamps.tiles, stamps.errors)
+
+    done = 0
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for future in as_completed([pool.submit(cut, rows) for rows in asked.groups(undone)]):
+                group = future.result()
+                done += group.rows
+                yield done, group
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
