@@ -7,6 +7,7 @@ it, so that ``inzitu serve`` never loads JAX and ``inzitu --help`` answers at on
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -56,6 +57,8 @@ def demo(
     """Play the main job on real pixels, start to end, as a remote user; leaves report.json and report.html."""
     from inzitu.demo.road import play
 
+    # As Ctrl-C does, so that the service does not outlive it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if not play(directory, serve=serve):
         sys.exit(1)
 
