@@ -38,7 +38,7 @@ from inzitu.run.scalars import scalars_of
 from inzitu.run.search import search
 from inzitu.run.stamps import StampSet
 from inzitu.run.train import Lesson, train
-from inzitu.run.work import Work
+from inzitu.run.work import Outcome, Work
 from run.conftest import Told
 from run.stampset import NETWORK, write_cutouts, write_stamps, z_of
 
@@ -283,8 +283,13 @@ def test_a_training_whose_mixture_collapses_is_told_in_the_log_of_the_job(
 
 def test_a_search_keeps_the_best_trial_and_trains_none_twice(inputs: dict[str, Path], work: Work) -> None:
     parameters = SearchParameters(**(QUICK | {"epochs": 10}), grid="learning_rate=1e-5/1e-2; head=mixture(1)")
-    made = search(parameters, inputs, work).made
+    outcome = search(parameters, inputs, work)
+    made = outcome.made
     best, worst = json.loads(made["trials"].read_text())
+    # Two trials on the same rows: each sees them ten times, unless nothing improves any more.
+    rows = bundles.load(made["model"]).json["rows"]["train"]
+    assert 0 < best["images_trained"] <= 10 * rows + 64
+    assert outcome.account == {"images_trained": best["images_trained"] + worst["images_trained"]}
     assert best["parameters"] == {"learning_rate": 0.01, "head": "mixture(1)"}
     assert best["validation_crps"] < worst["validation_crps"]
     assert bundles.load(made["model"]).json["validation_crps"] == best["validation_crps"]
@@ -315,7 +320,7 @@ def test_a_trial_that_an_attempt_left_of_other_rows_or_parameters_is_not_taken(
         return SimpleNamespace(validation_crps=float(len(trained)), remarks=())
 
     monkeypatch.setattr(Lesson, "learned", learned)
-    monkeypatch.setattr(Lesson, "save", lambda *_: None)
+    monkeypatch.setattr(Lesson, "save", lambda *_: Outcome(made={}, account={"images_trained": 1.0}))
     monkeypatch.setattr("shutil.copy2", lambda *_: None)
     monkeypatch.setattr("shutil.copytree", lambda *_: None)
 
@@ -338,7 +343,7 @@ def test_each_trial_trains_the_network_that_it_names(
 
     monkeypatch.setattr(Lesson, "learned", learned)
     monkeypatch.setattr(Lesson, "require_room", lambda *_, **__: None)  # of so small a stamp that inzitu takes none
-    monkeypatch.setattr(Lesson, "save", lambda *_: None)
+    monkeypatch.setattr(Lesson, "save", lambda *_: Outcome(made={}, account={"images_trained": 1.0}))
     monkeypatch.setattr("shutil.copy2", lambda *_: None)
     monkeypatch.setattr("shutil.copytree", lambda *_: None)
     search(SearchParameters(**QUICK, grid="network=own/inzitu"), inputs, work)

@@ -57,9 +57,10 @@ class Trials:
         lesson.require_room(parameters, self.limits, inputs.get("network"), beside=self.beside)
         recipe = recipe_of(parameters, inputs.get("network"))
         trained = lesson.learned(recipe, self.engine, checkpoints=folder / "checkpoints")
-        lesson.save(trained, folder)
+        saved = lesson.save(trained, folder)
         found = {
             "trial": number,
+            "images_trained": saved.account["images_trained"],
             "validation_crps": trained.validation_crps,
             "remarks": trained.remarks,
             "seconds": round(perf_counter() - began, 1),
@@ -97,7 +98,8 @@ def search(parameters: SearchParameters, inputs: Mapping[str, Path], work: Work)
     winner = trials.folder(best["trial"])
     shutil.copy2(winner / "split.parquet", work.folder)
     shutil.copytree(winner / "model", work.folder / "model")
-    return Outcome(made={"split": work.folder / "split.parquet", "model": work.folder / "model", "trials": path})
+    made = {"split": work.folder / "split.parquet", "model": work.folder / "model", "trials": path}
+    return Outcome(made=made, account={"images_trained": sum(trial["images_trained"] for trial in found)})
 
 
 def _shown(asked: Mapping[str, Any]) -> str:
