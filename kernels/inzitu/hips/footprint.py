@@ -102,11 +102,11 @@ def pixels_of(survey: Survey, npix: int) -> Float[np.ndarray, "width width"]:
 
 def _deeper(count: int) -> int:
     """Return by how many orders the points lie deeper that stand for so many cells of another frame."""
-    return int(np.clip(np.log2(POINTS / max(1, count)) // 2, 2, 7))
+    return int(np.clip(np.log2(POINTS / max(1, count)) // 2, 2, 8))
 
 
 def _in_icrs(order: int, cells: UInt64[np.ndarray, " c"], frame: str, *, deeper: int) -> Coverage:
-    """Return cells of another frame as those ICRS cells that they touch, down to a 32nd of their width.
+    """Return cells of another frame as those ICRS cells that they touch, down to a 64th of their width.
 
     Points within the cells say which; they lie at least four times as dense as the cells.
     """
