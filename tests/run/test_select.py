@@ -84,8 +84,27 @@ def test_a_source_that_the_catalogue_has_not_is_unmatched(few: Stage, work: Work
 
 
 def test_a_list_of_which_no_row_can_be_used_is_refused_with_the_tally(work: Work, tmp_path: Path) -> None:
-    with pytest.raises(TableFault, match=r"1 invalid-position, 1 outside.*row 0 at ra nan"):
+    with pytest.raises(TableFault, match=r"1 invalid-position, 1 outside.*row 0 with ra nan"):
         selected(work, {"targets": sent(tmp_path, "targets", ra=[float("nan"), 10.0], dec=[0.0, -80.0])})
+
+
+@pytest.mark.parametrize(
+    ("move", "z", "said"),
+    [
+        (
+            0.0,
+            [-1.5, -0.1],
+            r"2 invalid-label\. The first invalid-label one is row 0 with z -1\.5\. .* zero or more\.$",
+        ),
+        (5 * ARCSEC, [1.0, 2.0], r"2 unmatched\. .* row 0 with ra .*nothing within RADIUS of it\.$"),
+    ],
+)
+def test_the_remedy_is_that_of_what_most_rows_suffer_from(
+    few: Stage, work: Work, tmp_path: Path, move: float, z: list[float], said: str
+) -> None:
+    ra, dec = (np.asarray(few.quasars[name][:2]) for name in ("ra", "dec"))
+    with pytest.raises(TableFault, match=said):
+        selected(work, {"training": sent(tmp_path, "training", ra=ra, dec=dec + move, z=z)})
 
 
 def test_two_merged_lists_with_different_redshifts_are_settled_by_the_users_rules(

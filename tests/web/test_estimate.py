@@ -213,6 +213,26 @@ def test_a_list_with_too_few_rows_to_train_on_never_queues(
     assert examined == []
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"HEAD": "bins(30,2.95)"}, {"PIPELINE": "search-predict", "GRID": "head=mixture(2)/bins(30,2.95)"}],
+    ids=["a training", "one trial of a search"],
+)
+def test_redshifts_beyond_the_head_never_queue(
+    server: Server, examined: list[tuple[str, ...]], changes: dict[str, str]
+) -> None:
+    rows = b"ra,dec,z\n10.0,1.0,2.9\n11.0,2.0,3.25\n12.0,2.0,2.95\nnan,2.0,7\n"
+    files = LISTS | {"a": ("a.csv", rows, "text/csv")}
+    response = server.http.post("/jobs", data=FORM | {"PHASE": "RUN"} | changes, files=files)
+    assert response.status_code == 400
+    assert response.text == (
+        "UsageError: 1 of the 4 rows of the training list have a redshift beyond HEAD=bins(30,2.95), the first is row "
+        "1 with z 3.25. Let the head reach further, up to the largest, 3.25, or leave them out.\n"
+    )
+    assert server.deployment.jobs.select() == ()
+    assert examined == []
+
+
 def test_what_is_wrong_with_a_job_is_said_when_it_is_asked(server: Server, examined: list[tuple[str, ...]]) -> None:
     url = server.http.post("/jobs", data={"PIPELINE": "train-predit"}).headers["location"]
     response = server.http.get(f"{url}/estimate")

@@ -18,7 +18,9 @@ MOST_HELD_OUT = 0.8
 HOUSE = ("dcmdn-a", "dcmdn-b", "pasquet", "inzitu")
 """The networks of the house."""
 
-_HEAD = re.compile(r"mixture\((?P<k>\d{1,3})(, ?truncated)?\)|bins\((?P<bins>\d{1,4}), ?[0-9.]{1,9}\)")
+_HEAD = re.compile(
+    r"mixture\((?P<k>\d{1,3})(, ?truncated)?\)|bins\((?P<bins>\d{1,4}), ?(?P<most>\d{1,4}(\.\d{0,4})?)\)"
+)
 MOST_COMPONENTS, MOST_BINS = 64, 256
 MOST_TRIALS = 64
 _TRIED = {"network", "head", "scalars", "masked", "epochs", "batch_size", "learning_rate", "members"}
@@ -120,6 +122,12 @@ class TrainParameters(Parameters):
         """What decides how much a training step takes: the same weight, the same network, memory and operations."""
         free = {"epochs", "learning_rate", "seed", "validation_fraction", "test_fraction"}
         return self.model_dump_json(exclude=free | {"scalars"}) + str(len(self.scalars))
+
+    @property
+    def highest_redshift(self) -> float:
+        """The redshift beyond which the head has no probability."""
+        found = _HEAD.fullmatch(self.head)
+        return float(found["most"]) if found and found["most"] else math.inf
 
     @field_validator("head")
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -86,12 +87,21 @@ def require_some(found: Selection, lists: Sequence[SourceList], manifest: Manife
         status = np.asarray(found.of(rows.name)["status"])
         if (status == "ok").any():
             continue
-        bad = int(np.flatnonzero(status != "ok")[0])
+        most = Counter(status.tolist()).most_common(1)[0][0]
+        bad = int(np.flatnonzero(status == most)[0])
+        what = f"z {rows.z[bad]:g}" if most == "invalid-label" else f"ra {rows.ra[bad]}, dec {rows.dec[bad]} deg"
         raise TableFault(
-            f"No row of the {rows.name} list can be used: {tally(found, rows.name)}. The first is row {bad} at ra "
-            f"{rows.ra[bad]}, dec {rows.dec[bad]} deg. Positions must be ICRS degrees inside the footprint of the "
-            f"bands {', '.join(manifest.archive.bands)}." + "".join(f" Hint: {hint}." for hint in hints([rows]))
+            f"No row of the {rows.name} list can be used: {tally(found, rows.name)}. The first {most} one is row {bad} "
+            f"with {what}. {_remedy(most, manifest)}" + "".join(f" Hint: {hint}." for hint in hints([rows]))
         )
+
+
+def _remedy(status: str, manifest: Manifest) -> str:
+    if status == "invalid-label":
+        return "To train on, a row takes a redshift of zero or more."
+    if status == "unmatched":
+        return "The catalogue has nothing within RADIUS of it."
+    return f"Positions must be ICRS degrees inside the footprint of the bands {', '.join(manifest.archive.bands)}."
 
 
 def _read(files: Sequence[Path], state: Path) -> pa.Table:

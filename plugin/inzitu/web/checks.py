@@ -72,7 +72,7 @@ def check_job(job: Job, *, manifest: Manifest, recorder: Recorder, published: Pu
                     "Name the column z."
                 )
             if trained and rows.labelled:
-                _require_enough(rows)
+                _require_fit(rows, [each for asked in trained for each in asked.trainings])
     seen = [name for asked in trained for each in asked.trainings for name in each.scalars]
     if request.model is not None:
         seen += _scalars_of(recorder.store.path(request.model))
@@ -84,13 +84,20 @@ def check_job(job: Job, *, manifest: Manifest, recorder: Recorder, published: Pu
         require_columns(slices, {"a list": lists.values()}, manifest, said="SLICES names {}")
 
 
-def _require_enough(rows: SourceList) -> None:
-    """Refuse a list to train on that has too few rows for it, whatever the archive holds of them."""
+def _require_fit(rows: SourceList, trainings: Iterable[TrainParameters]) -> None:
+    """Refuse a list to train on with too few rows or redshifts beyond a head, whatever the archive has of it."""
     good = np.isfinite(rows.ra) & np.isfinite(rows.dec) & np.isfinite(rows.z) & (rows.z >= 0)
     if (count := int(good.sum())) < FEWEST_ROWS:
         raise TableFault(
             f"Only {count} of the {len(rows):,} rows of the {rows.name} list have a position and a redshift; training "
             f"takes at least {FEWEST_ROWS}."
+        )
+    least = min(trainings, key=lambda asked: asked.highest_redshift)
+    if len(beyond := np.flatnonzero(good & (rows.z > least.highest_redshift))):
+        raise TableFault(
+            f"{len(beyond):,} of the {len(rows):,} rows of the {rows.name} list have a redshift beyond HEAD={least.head}"
+            f", the first is row {beyond[0]} with z {rows.z[beyond[0]]:g}. Let the head reach further, up to the "
+            f"largest, {rows.z[good].max():g}, or leave them out."
         )
 
 
