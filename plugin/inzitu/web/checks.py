@@ -95,9 +95,9 @@ def _require_fit(rows: SourceList, trainings: Iterable[TrainParameters]) -> None
     least = min(trainings, key=lambda asked: asked.highest_redshift)
     if len(beyond := np.flatnonzero(good & (rows.z > least.highest_redshift))):
         raise TableFault(
-            f"{len(beyond):,} of the {len(rows):,} rows of the {rows.name} list have a redshift beyond HEAD={least.head}"
-            f", the first is row {beyond[0]} with z {rows.z[beyond[0]]:g}. Let the head reach further, up to the "
-            f"largest, {rows.z[good].max():g}, or leave them out."
+            f"{len(beyond):,} of the {len(rows):,} rows of the {rows.name} list have a redshift beyond "
+            f"HEAD={least.head}, the first is row {beyond[0]} with z {rows.z[beyond[0]]:g}. Let the head reach further, "
+            f"up to the largest, {rows.z[good].max():g}, or leave them out."
         )
 
 
