@@ -261,6 +261,7 @@ REMOTE = (
         (gzip.compress(b"ra,dec\n" + bytes(10**6)), "more than 100 times its size"),
         (gzip.compress(b""), "is empty"),
         (b"\x7fELF\x00\x00", "of no format that is read here"),
+        (b"\x89PNG\r\n\x1a\n and what follows", "of no format that is read here"),
         (b"PAR1 and then nothing", "cannot be read as parquet"),
         (b"SIMPLE  =                    T", "fits"),
         (b"<VOTABLE><RESOURCE><TABLE>", "votable"),

@@ -63,9 +63,11 @@ def test_columns_unit_and_frame_can_be_said_of_either_list(inzitu: Say) -> None:
     Table({"x": ra / 15, "y": dec}).write("a.csv")
     Table({"lon": sky.galactic.l.deg, "lat": sky.galactic.b.deg, "ra": ra * 0, "dec": ra * 0}).write("b.csv")
     said = ["--columns-a", "x,y", "--unit-a", "hour", "--columns-b", "lon,lat", "--frame-b", "galactic"]
-    status, out, _ = inzitu("crossmatch", "a.csv", "b.csv", "--radius", 1, "--out", "p.parquet", "--memory", 64, *said)
-    assert (status, out) == (0, "p.parquet: 300 pairs of 300 and 300 rows\n")
-    pairs = pq.read_table("p.parquet")
+    status, out, _ = inzitu(
+        "crossmatch", "a.csv", "b.csv", "--radius", 1, "--out", "new/p.parquet", "--memory", 64, *said
+    )
+    assert (status, out) == (0, "new/p.parquet: 300 pairs of 300 and 300 rows\n")
+    pairs = pq.read_table("new/p.parquet")
     assert pairs["row_b"].to_pylist() == list(range(300))
     status, _, error = inzitu("crossmatch", "a.csv", "b.csv", "--radius", 1, "--out", "p.parquet", "--columns-a", "x")
     assert status == 1

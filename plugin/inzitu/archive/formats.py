@@ -63,6 +63,10 @@ def as_table_fault(path: Path, form: str) -> Iterator[None]:
         raise TableFault(f"{path.name} cannot be read as {form}: {said}.") from error
 
 
+_CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1f]")
+"""What no text holds, in whatever encoding; form feeds and line ends are left out."""
+
+
 def format_of(path: Path) -> str:
     """Tell the format of a file from the first bytes of its content.
 
@@ -88,7 +92,7 @@ def format_of(path: Path) -> str:
         raise TableFault(
             f"{path.name} is XML or HTML, but no VOTable; it begins with {text[:40].decode(errors='replace')!r}."
         )
-    if b"\0" in start:
+    if _CONTROLS.search(start):
         raise TableFault(f"{path.name} is of no format that is read here; give VOTable, CSV, FITS or Parquet.")
     return "csv"
 

@@ -132,6 +132,7 @@ def crossmatch_files(
     """
     check_radius(radius)
     out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
     coverage = None if moc is None else Coverage.read(moc)
     tell = progress or _tell_nobody
     with ExitStack() as stack:

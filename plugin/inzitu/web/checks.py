@@ -96,8 +96,8 @@ def _require_fit(rows: SourceList, trainings: Iterable[TrainParameters]) -> None
     if len(beyond := np.flatnonzero(good & (rows.z > least.highest_redshift))):
         raise TableFault(
             f"{len(beyond):,} of the {len(rows):,} rows of the {rows.name} list have a redshift beyond "
-            f"HEAD={least.head}, the first is row {beyond[0]} with z {rows.z[beyond[0]]:g}. Let the head reach further, "
-            f"up to the largest, {rows.z[good].max():g}, or leave them out."
+            f"HEAD={least.head}, the first is row {beyond[0]} with z {rows.z[beyond[0]]:g}. Let the head reach "
+            f"further, up to the largest, {rows.z[good].max():g}, or leave them out."
         )
 
 
