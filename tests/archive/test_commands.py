@@ -69,10 +69,11 @@ def test_columns_unit_and_frame_can_be_said_of_either_list(inzitu: Say) -> None:
     assert (status, out) == (0, "new/p.parquet: 300 pairs of 300 and 300 rows\n")
     pairs = pq.read_table("new/p.parquet")
     assert pairs["row_b"].to_pylist() == list(range(300))
-    status, _, error = inzitu("crossmatch", "a.csv", "b.csv", "--radius", 1, "--out", "p.parquet", "--columns-a", "x")
+    words = ["crossmatch", "a.csv", "b.csv", "--radius", 1, "--out", "new/p.parquet", "--columns-a", "x"]
+    status, _, error = inzitu(*words)
     assert status == 1
     assert error.endswith("inzitu: 'x' does not name two columns; write for example RA_FIT,DEC_FIT.\n")
-    assert pq.read_table("p.parquet").equals(pairs)
+    assert pq.read_table("new/p.parquet").equals(pairs)
 
 
 def test_coverage_comes_from_tiles_or_from_the_pixels_that_have_a_value(inzitu: Say, tmp_path: Path) -> None:
