@@ -3,14 +3,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 from scipy.stats import norm
 
+from inzitu.learn import networks
 from inzitu.learn.bins import Histogram
+from inzitu.learn.images import Normalisation
 from inzitu.learn.mixture import Mixture
-from inzitu.learn.predict import BLOCK, estimates, in_blocks, predict
+from inzitu.learn.ood import OodModel
+from inzitu.learn.predict import BLOCK, estimates, in_blocks, predict, predictor
 from inzitu.learn.recipe import Recipe
+from inzitu.learn.scalars import ScalarScale
 from inzitu.learn.train import Trained, train
 from learn.tiny import coloured, offer, thirds
 
@@ -40,6 +46,49 @@ def test_a_turned_image_has_exactly_the_same_pdf(trained: Trained) -> None:
         again = mixtures(trained, np.ascontiguousarray(turned))
         for name in ("weights", "means", "sigmas"):
             np.testing.assert_array_equal(getattr(again, name), getattr(upright, name))
+
+
+def untrained(name: str, shape: tuple[int, int, int]) -> Trained:
+    """A network with weights drawn at random, as wide as its layers ask for."""
+    recipe, rng = dataclasses.replace(RECIPE, network=name, members=1).settled(60), np.random.default_rng(0)
+    abstract = nnx.eval_shape(lambda: networks.of_recipe(recipe, key=jax.random.key(0), input_shape=shape))
+
+    def drawn(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        return rng.standard_normal((1, *leaf.shape), np.float32) / np.float32(np.sqrt(np.prod(leaf.shape[:-1])))
+
+    return Trained(
+        recipe=recipe,
+        input_shape=shape,
+        normalisation=Normalisation((1.0,) * shape[2]),
+        scalars=ScalarScale(),
+        parameters=jax.tree.map(drawn, nnx.split(abstract)[1]),
+        z_range=(0.0, 1.0),
+        rows={},
+        split_digest="",
+        validation_crps=0.0,
+        ood=OodModel.fit(rng.normal(size=(20, shape[2] - 1))),
+        history=(),
+    )
+
+
+@pytest.mark.parametrize(("name", "least"), [("inzitu", 12), ("dcmdn-a", 16), ("dcmdn-b", 16), ("pasquet", 16)])
+def test_each_network_of_the_house_gives_the_same_bits_for_all_8_symmetries(name: str, least: int) -> None:
+    # A pixel more than it needs: what is cut off must not tell the turns apart.
+    trained = untrained(name, (least + 1, least + 1, 2))
+    rng, scalars = np.random.default_rng(1), np.zeros((1, 0), np.float32)
+    image = 9 * rng.standard_normal((1, *trained.input_shape), np.float32)
+    image[0, 3, 5, 1] = np.nan
+    call = jax.jit(predictor(trained))
+    quarters = [np.rot90(image, quarter, (1, 2)) for quarter in range(4)]
+    upright, *turned = [
+        call(trained.parameters, np.ascontiguousarray(way), scalars)
+        for way in (*quarters, *[np.swapaxes(quarter, 1, 2) for quarter in quarters])
+    ]
+    assert len(turned) == 7
+    for again in turned:
+        for part in ("weights", "means", "sigmas"):
+            assert np.isfinite(again[part]).all()
+            np.testing.assert_array_equal(again[part], upright[part])
 
 
 def test_without_the_average_it_has_not(trained: Trained) -> None:
