@@ -3,15 +3,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from inzitu.learn import networks
 from inzitu.learn import recipe as recipes
 from inzitu.learn.dataset import batches
 from inzitu.learn.heads import HeadError
@@ -19,11 +22,14 @@ from inzitu.learn.images import Augmentation
 from inzitu.learn.mixture import Mixture
 from inzitu.learn.predict import predict
 from inzitu.learn.recipe import Recipe, RecipeError
+from inzitu.learn.split import Part
 from inzitu.learn.train import Report, Trained, TrainingError, train
-from learn.tiny import coloured, offer, thirds
+from learn.tiny import Tiny, coloured, offer, thirds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from inzitu.learn.networks import Stages
 
 TINY = Recipe(network="tiny", head="mixture(2)", epochs=8, batch_size=16, learning_rate=3e-3, members=1, evaluations=4)
 
@@ -228,11 +234,79 @@ def test_a_missing_band_is_known_to_be_missing() -> None:
     assert np.median(widths[~missing]) < 0.6 * np.median(widths[missing])
 
 
-def test_a_loss_that_is_not_finite_is_diagnosed_with_layer_and_rows() -> None:
+class Brittle(Tiny):
+    """A layer in its midst breaks at an image much brighter than all others."""
+
+    def stages(self, images: jax.Array, scalars: jax.Array, *, key: jax.Array | None = None) -> Stages:
+        (_, convolved), (_, dense), _ = super().stages(images, scalars, key=key)
+        yield "convolution", convolved
+        dense = dense + self.broken(dense, jnp.max(images, axis=(1, 2, 3), keepdims=True)[:, 0, 0] > 10)
+        yield "dense", dense
+        yield "head", self.head(dense)
+
+    def broken(self, dense: jax.Array, bright: jax.Array) -> jax.Array:
+        return jnp.where(bright, jnp.inf, 0.0)
+
+
+class Sloping(Brittle):
+    """The layer gives a number, but has no slope there."""
+
+    def broken(self, dense: jax.Array, bright: jax.Array) -> jax.Array:
+        return jnp.sqrt(0.0 * jnp.where(bright, dense, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("design", "message"),
+    [
+        (Brittle, r"dense gives values that are not finite for 2 rows \((\d+), (\d+)\)"),
+        (Sloping, r"the gradient of (convolution|dense)\.(bias|kernel) is not finite although every loss is"),
+    ],
+)
+def test_a_loss_that_is_not_finite_is_diagnosed_with_layer_and_rows(
+    design: type[Tiny], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(networks.DESIGNS, "brittle", (design, (8, 8, 2)))
     images, labels = coloured(60)
-    recipe = dataclasses.replace(TINY, learning_rate=1e25, clip=1e30, warm_up=0.0)
-    with pytest.raises(TrainingError, match=r"step \d+, member 0: .*(finite).*"):
-        train(images, labels, thirds(60), recipe=recipe)
+    # The training rows are not the first of the list: what is named are the rows of the user.
+    split = thirds(60)[::-1].copy()
+    bad = [9, 40]
+    assert (split[bad] == 0).all()
+    images[bad, 4, 4, 0] = 1e7
+    recipe = dataclasses.replace(TINY, network="brittle", batch_size=40)
+    with pytest.raises(TrainingError, match=r"^step 0, member 0: " + message) as told:
+        train(images, labels, split, recipe=recipe)
+    found = re.search(message, str(told.value))
+    assert found
+    if "rows" in message:
+        assert sorted(map(int, found.groups())) == bad
+
+
+def test_what_a_training_measures_is_of_its_training_rows_alone() -> None:
+    images, labels = coloured(60)
+    split = thirds(60)
+    recipe = dataclasses.replace(TINY, scalars=("ebv",), epochs=2)
+    ebv = np.random.default_rng(0).uniform(size=60)
+    trained = train(images, labels, split, recipe=recipe, scalars={"ebv": ebv})
+
+    def with_other(part: Part, factor: float) -> Trained:
+        """Change pixels, redshifts and scalars of one part."""
+        pixels, z, colour = images.copy(), labels.copy(), ebv.copy()
+        for values in (pixels, z, colour):
+            values[split == part] *= factor
+        return train(pixels, z, split, recipe=recipe, scalars={"ebv": colour})
+
+    def measured(trained: Trained) -> list[Any]:
+        usual = [array.tobytes() for array in trained.ood.arrays().values()]
+        return [trained.normalisation, trained.scalars, trained.z_range, *usual]
+
+    other_validation, other_test = with_other(Part.VALIDATION, 1.7), with_other(Part.TEST, 1e3)
+    other_training = with_other(Part.TRAIN, 1.7)
+    assert measured(other_validation) == measured(trained)
+    assert [entry["loss"] for entry in other_validation.history] == [entry["loss"] for entry in trained.history]
+    assert other_validation.validation_crps != trained.validation_crps
+    assert same(other_test, trained)
+    assert measured(other_test) == measured(trained)
+    assert all(one != other for one, other in zip(measured(other_training)[:3], measured(trained)[:3], strict=True))
 
 
 @pytest.mark.parametrize(
