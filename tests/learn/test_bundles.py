@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,20 @@ def test_a_bundle_predicts_in_a_process_that_does_not_know_the_network(folder: P
     subprocess.run([sys.executable, "-c", _ALONE, *paths], check=True, timeout=120)
     found = bundles.load(folder).predict(images)
     np.testing.assert_allclose(np.load(tmp_path / "means.npy"), found.mean(), atol=1e-6)
+
+
+def test_a_bundle_predicts_without_inzitu_as_the_docs_say(folder: Path, tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs/use/learning.md"
+    [example] = re.findall(r"### Without inzitu\n.*?```python\n(.*?)```", page.read_text("utf-8"), re.S)
+    images, _ = coloured(5, seed=2)
+    np.save(tmp_path / "images.npy", images)
+    # An import of what is None fails.
+    alone = "import sys\nsys.modules['inzitu'] = sys.modules['flax'] = None\n" + example
+    subprocess.run([sys.executable, "-c", alone], cwd=tmp_path, check=True, timeout=120)
+    found, expected = np.load(tmp_path / "pdfs.npz"), bundles.load(folder).arrays(images)
+    assert set(found) == set(expected) == {"weights", "means", "sigmas", "ood"}
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, atol=1e-5)
 
 
 def test_the_files_are_data(folder: Path) -> None:
