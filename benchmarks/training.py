@@ -120,7 +120,7 @@ def turns_of(case: Case, steps: int) -> dict[str, Callable[[], Any]]:
     images = jnp.asarray(rng.normal(size=(2 * case.batch, *case.shape)), jnp.float32)
     labels = jnp.asarray(rng.uniform(0, 0.4, 2 * case.batch), jnp.float32)
     data = everywhere(Dataset(images, labels, jnp.zeros((2 * case.batch, 0))))
-    rows = np.zeros((MOST_STEPS, case.members, case.batch), np.int32) + np.arange(case.batch, dtype=np.int32)
+    rows = np.zeros((MOST_STEPS, case.batch), np.int32) + np.arange(case.batch, dtype=np.int32)
     state = [everywhere(program.begin(jax.tree.map(lambda leaf: jnp.stack([leaf] * case.members), parameters)))]
     blocks = jnp.stack([images[: case.batch]] * steps)
     forward = jax.jit(lambda own, stamps: jax.lax.map(nnx.merge(graph, own), stamps))

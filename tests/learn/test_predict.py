@@ -41,11 +41,9 @@ def trained() -> Iterator[Trained]:
 
 def test_a_turned_image_has_exactly_the_same_pdf(trained: Trained) -> None:
     images, _ = coloured(20, seed=1)
-    upright = mixtures(trained, images)
-    for turned in (np.rot90(images, 1, (1, 2)), images[:, ::-1], np.swapaxes(images[:, :, ::-1], 1, 2)):
-        again = mixtures(trained, np.ascontiguousarray(turned))
-        for name in ("weights", "means", "sigmas"):
-            np.testing.assert_array_equal(getattr(again, name), getattr(upright, name))
+    upright, turned = mixtures(trained, images), mixtures(trained, np.ascontiguousarray(np.rot90(images, 1, (1, 2))))
+    for name in ("weights", "means", "sigmas"):
+        np.testing.assert_array_equal(getattr(turned, name), getattr(upright, name))
 
 
 def untrained(name: str, shape: tuple[int, int, int]) -> Trained:
@@ -54,7 +52,7 @@ def untrained(name: str, shape: tuple[int, int, int]) -> Trained:
     abstract = nnx.eval_shape(lambda: networks.of_recipe(recipe, key=jax.random.key(0), input_shape=shape))
 
     def drawn(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-        return rng.standard_normal((1, *leaf.shape), np.float32) / np.float32(np.sqrt(np.prod(leaf.shape[:-1])))
+        return (rng.random((1, *leaf.shape), np.float32) - 0.5) * np.float32(np.sqrt(12 / np.prod(leaf.shape[:-1])))
 
     return Trained(
         recipe=recipe,

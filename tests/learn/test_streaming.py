@@ -32,7 +32,7 @@ def source(rows: int) -> Source:
 
 
 def draw(first: int, count: int) -> np.ndarray:
-    return np.random.default_rng(first).integers(0, 50, (count, 2, 4)).astype(np.int32)
+    return np.random.default_rng(first).integers(0, 50, (count, 8)).astype(np.int32)
 
 
 def test_rows_are_streamed_where_they_do_not_fit() -> None:

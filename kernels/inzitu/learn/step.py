@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +74,13 @@ class State:
     waited: Any
 
 
+class Keys(NamedTuple):
+    """What is random in a step: how its images are varied, and what each member drops."""
+
+    images: Key[Array, ""]
+    members: Key[Array, " member"]
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """What a training's compiled program is made from; two are equal if they compile to the same.
@@ -130,10 +137,12 @@ class Program:
         return own
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-    def advance(
-        self, state: State, rows: Int[Array, "most member batch"], count: Int[Array, ""], dataset: Dataset
-    ) -> State:
-        """Take `count` steps with the batches `rows`. A step that fails is the last."""
+    def advance(self, state: State, rows: Int[Array, "most batch"], count: Int[Array, ""], dataset: Dataset) -> State:
+        """Take `count` steps with the batches `rows`. A step that fails is the last.
+
+        The members learn from the same images, varied in the same way: they differ by where they begin and by what
+        they drop, and end no less apart for it (docs/decisions/011).
+        """
 
         def going(carry: tuple[Int[Array, ""], State]) -> Array:
             unfinished: Array = (carry[0] < count) & ~carry[1].failed
@@ -141,9 +150,9 @@ class Program:
 
         def step(carry: tuple[Int[Array, ""], State]) -> tuple[Int[Array, ""], State]:
             turn, state = carry
-            keys = self.keys(state, rows.shape[1])
-            each = functools.partial(self._member_step, dataset, state.step)
-            members, (loss, fine) = changed(each, state.members, rows[turn], keys)
+            keys = self.keys(state)
+            each = functools.partial(self._member_step, self.varied(dataset, rows[turn], keys.images), state.step)
+            members, (loss, fine) = changed(each, state.members, keys.members)
             failed = ~jnp.all(fine)
             share = jnp.maximum(1.0 - LOSS_MEMORY, 1.0 / (1.0 + state.step))
             smooth = state.loss + share * (jnp.mean(loss) - state.loss)
@@ -167,11 +176,12 @@ class Program:
         waited = jnp.where(better, 0, state.waited + 1)
         return replace(state, best=best, best_crps=best_crps, best_weights=best_weights, waited=waited), crps
 
-    def keys(self, state: State, members: int) -> Key[Array, " member"]:
-        """Give the key of each member's augmentation in a step."""
+    def keys(self, state: State) -> Keys:
+        """Give what is random in the next step."""
         # Folded once more than the keys of the first parameters, so that none is used twice.
         root = jax.random.fold_in(jax.random.key(state.seed), 2**31)
-        return jax.random.split(jax.random.fold_in(root, state.step), members)
+        images, members = jax.random.split(jax.random.fold_in(root, state.step))
+        return Keys(images, jax.random.split(members, state.waited.shape[0]))
 
     def loss(
         self,
@@ -205,12 +215,10 @@ class Program:
         return images, scalars, labels
 
     def _member_step(
-        self, dataset: Dataset, taken: Int[Array, ""], member: Member, rows: Int[Array, " batch"], key: Key[Array, ""]
+        self, varied: tuple[Array, Array, Array], taken: Int[Array, ""], member: Member, key: Key[Array, ""]
     ) -> tuple[Member, tuple[Array, Array]]:
-        images, scalars, labels = self.varied(dataset, rows, key)
-
         def mean_loss(parameters: Any) -> Array:
-            return jnp.mean(self.loss(parameters, images, scalars, labels, key=jax.random.fold_in(key, 2)))
+            return jnp.mean(self.loss(parameters, *varied, key=key))
 
         loss, slopes = jax.value_and_grad(mean_loss)(member.parameters)
         fine = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(slopes))

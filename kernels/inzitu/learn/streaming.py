@@ -18,8 +18,8 @@ from inzitu.learn.dataset import HALF_FROM, Dataset, Stamps
 from inzitu.learn.images import Normalisation
 from inzitu.learn.step import MOST_STEPS, everywhere
 
-# Of a batch's members and rows, for so many steps from a first one on.
-Draw = Callable[[int, int], Int[np.ndarray, "step member batch"]]
+# The rows of so many steps from a first one on.
+Draw = Callable[[int, int], Int[np.ndarray, "step batch"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Resident:
         """Give how many steps can be taken from one on without waiting."""
         return MOST_STEPS
 
-    def at(self, step: int, count: int) -> tuple[Dataset, Int[np.ndarray, "step member batch"]]:
+    def at(self, step: int, count: int) -> tuple[Dataset, Int[np.ndarray, "step batch"]]:
         """Give the dataset, and the rows of so many steps."""
         return self.dataset, self.draw(step, count)
 
@@ -103,7 +103,7 @@ class Streamed:
         """Give how many steps are left in a step's chunk."""
         return self.steps - step % self.steps
 
-    def at(self, step: int, count: int) -> tuple[Dataset, Int[np.ndarray, "step member batch"]]:
+    def at(self, step: int, count: int) -> tuple[Dataset, Int[np.ndarray, "step batch"]]:
         """Give the dataset of a step's chunk, and the rows in it of so many steps."""
         chunk = step // self.steps
         for old in [known for known in self._chunks if known not in (chunk, chunk + 1)]:
@@ -115,7 +115,7 @@ class Streamed:
         first = step % self.steps
         return dataset, rows[first : first + count]
 
-    def _gathered(self, chunk: int) -> tuple[Dataset, Int[np.ndarray, "step member batch"]]:
+    def _gathered(self, chunk: int) -> tuple[Dataset, Int[np.ndarray, "step batch"]]:
         drawn = self.draw(chunk * self.steps, self.steps)
         wanted, places = np.unique(drawn, return_inverse=True)
         # Filled up to one length, so that no chunk compiles the program again.
@@ -136,7 +136,7 @@ def rows_of(source: Source, draw: Draw, *, batch: int, memory: int | None) -> Ro
     draw
         Which of them each step takes.
     batch
-        Rows a step, all members together.
+        Rows a step.
     memory
         What images may take on the device [byte]; None for no limit.
     """

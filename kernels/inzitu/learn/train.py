@@ -127,9 +127,8 @@ def train(
     looked_at = normalisation.apply(images[some[:: 1 + len(some) // MOST_LOOKED_AT]])
     program, state = _begun(recipe, looked_at, labels, rows)
     draw = functools.partial(_drawn, recipe, len(rows[Part.TRAIN]))
-    batch = recipe.batch_size * (recipe.members or 1)
     state, blocks = everywhere((state, held.placed()))
-    stamps = rows_of(training, draw, batch=batch, memory=memory)
+    stamps = rows_of(training, draw, batch=recipe.batch_size, memory=memory)
     loop = _Loop(program, stamps, blocks, rows[Part.TRAIN], report or (lambda _: None))
     with _opened(checkpoints, recipe.digest() + digest(images, labels, split, columns)) as store:
         state, history = loop.run(state, store, checkpoint_seconds)
@@ -192,14 +191,13 @@ class _Loop:
             self._explain(state, dataset, drawn[int(state.step) - step])
         return state
 
-    def _explain(self, state: State, dataset: Dataset, drawn: Integer[np.ndarray, "member batch"]) -> None:
+    def _explain(self, state: State, dataset: Dataset, drawn: Integer[np.ndarray, " batch"]) -> None:
         """Raise an error that says what was not finite in the step that comes next."""
-        keys, recipe = self.program.keys(state, len(drawn)), self.program.recipe
-        (of_all,) = _drawn(recipe, len(self.rows), int(state.step), 1)
-        for member, rows in enumerate(jnp.asarray(drawn)):
+        (of_all,) = _drawn(self.program.recipe, len(self.rows), int(state.step), 1)
+        varied = self.program.varied(dataset, jnp.asarray(drawn), self.program.keys(state).images)
+        for member in range(len(state.waited)):
             parameters = jax.tree.map(lambda leaf, member=member: leaf[member], state.members.parameters)
-            images, scalars, labels = self.program.varied(dataset, rows, keys[member])
-            if reason := explained(self.program, parameters, images, scalars, labels, self.rows[of_all[member]]):
+            if reason := explained(self.program, parameters, *varied, self.rows[of_all]):
                 raise TrainingError(f"step {int(state.step)}, member {member}: {reason}")
         raise TrainingError(f"step {int(state.step)}: a loss or gradient was not finite; lower the learning rate")
 
@@ -242,13 +240,9 @@ def _begun(
     return program, begun(recipe.seed, bias, images)
 
 
-def _drawn(recipe: Recipe, rows: int, first: int, count: int) -> Integer[np.ndarray, "count member batch"]:
-    """Give which of the training rows each member takes in some steps."""
-    members = [
-        batches(rows, recipe.batch_size, first=first, count=count, seed=(recipe.seed, member))
-        for member in range(recipe.members or 1)
-    ]
-    return np.stack(members, axis=1)
+def _drawn(recipe: Recipe, rows: int, first: int, count: int) -> Integer[np.ndarray, "count batch"]:
+    """Give which of the training rows some steps take."""
+    return batches(rows, recipe.batch_size, first=first, count=count, seed=(recipe.seed,))
 
 
 def _columns(scalars: jax.Array, images: Stamps, *, masked: bool) -> np.ndarray:
