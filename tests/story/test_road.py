@@ -33,8 +33,8 @@ class Played:
     rows: Table
 
 
-# Stamps of a size that no other story has cut: what is read and trained here is not found.
-OWN = QUICK | {"SIZE": "30"}
+# A radius and a size that no other story asks for: what is selected, cut and trained here is not found.
+OWN = QUICK | {"RADIUS": "1.4", "SIZE": "30"}
 
 
 @pytest.fixture(scope="module")
