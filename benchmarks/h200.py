@@ -201,7 +201,8 @@ def moved(scale: Scale, told: Told) -> None:
         environment = os.environ | {"JAX_PLATFORMS": "cpu"}
         subprocess.run([sys.executable, "-c", _ON_CPU, folder], env=environment, check=True)
         for name in BUNDLED:
-            expected = np.load(Path(folder, f"{name}.npz"))
+            with np.load(Path(folder, f"{name}.npz")) as file:
+                expected = dict(file)
             found = bundles.load(Path(folder, name)).arrays(expected["images"])
             apart = max(float(np.max(np.abs(found[part] - expected[part]))) for part in found)
             lines.append(f"| {name} | {apart:.1e} |")

@@ -99,7 +99,8 @@ def test_stamps_are_turned_by_the_position_angle(inzitu: Say, tmp_path: Path) ->
     assert status == 0
     assert out.startswith("cut.npz: 5 rows: 5 ok; ")
     expected = cutouts([Survey.open(root)], ra, dec, size=6, scale=900.0, angle=30.0).pixels
-    np.testing.assert_array_equal(np.load("cut.npz")["pixels"], expected)
+    with np.load("cut.npz") as cut:
+        np.testing.assert_array_equal(cut["pixels"], expected)
 
 
 # When things go wrong
@@ -251,4 +252,5 @@ def test_a_disk_that_fills_keeps_the_finished_part_and_what_was_there(
     with monkeypatch.context() as patch:
         patch.setattr("inzitu.archive.unfinished.Unfinished.store", full)
         assert inzitu(*words, "cut.npz")[0] == 0  # all rows were there, and are not cut again
-    np.testing.assert_array_equal(np.load("cut.npz")["pixels"], zarr.open_group("whole.zarr")["pixels"])
+    with np.load("cut.npz") as cut:
+        np.testing.assert_array_equal(cut["pixels"], zarr.open_group("whole.zarr")["pixels"])

@@ -50,7 +50,8 @@ def test_npy_and_zarr_hold_the_same_pixels(source: tuple[Stamps, list[Survey]], 
     assert plain.shape == (ROWS, SIZE, SIZE, 5)
     store = zarr.open_group(tmp_path / "cut.zarr", mode="r")
     np.testing.assert_array_equal(np.asarray(store["pixels"]), plain)
-    np.testing.assert_array_equal(np.asarray(store["status"]), np.load(tmp_path / "cut.npy.rows.npz")["status"])
+    with np.load(tmp_path / "cut.npy.rows.npz") as rows:
+        np.testing.assert_array_equal(np.asarray(store["status"]), rows["status"])
 
 
 def pixels_of(path: Path) -> np.ndarray:
@@ -58,7 +59,8 @@ def pixels_of(path: Path) -> np.ndarray:
         case ".npy":
             return np.asarray(np.load(path))
         case ".npz":
-            return np.asarray(np.load(path)["pixels"])
+            with np.load(path) as cut:
+                return np.asarray(cut["pixels"])
         case _:
             return np.asarray(zarr.open_group(path, mode="r")["pixels"])
 
