@@ -5,13 +5,15 @@ An image is ``[y, x, band]`` in the archive's units. Nothing here knows a networ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Key
+
+from inzitu.learn.fusion import unfused
 
 SYMMETRIES = 8
 # Enough to know a median to a thousandth of the noise.
@@ -193,16 +195,16 @@ class Augmentation:
         turn, move, brighten, sprinkle = jax.random.split(key, 4)
         n = images.shape[0]
         if self.symmetries:
-            images = alone(symmetry(images, jax.random.randint(turn, (n,), 0, SYMMETRIES)))
+            images = unfused(symmetry(images, jax.random.randint(turn, (n,), 0, SYMMETRIES)))
         if self.shift:
             images = _shifted(images, jax.random.randint(move, (n, 2), 0, 2 * self.shift + 1), self.shift)
         if self.brightness or self.noise:
             # In the flux, where brightness multiplies and noise adds: once there and back is also the cheapest.
             fluxes = jnp.sinh(images) * 10 ** (-0.4 * self.brightness * jax.random.normal(brighten, (n, 1, 1, 1)))
             if self.noise:
-                grain = alone(jax.random.normal(sprinkle, images.shape))
+                grain = unfused(jax.random.normal(sprinkle, images.shape))
                 fluxes = fluxes + self.noise / softening * grain
-            images = alone(jnp.arcsinh(fluxes))
+            images = unfused(jnp.arcsinh(fluxes))
         return images
 
     def blended(self, key: Key[Array, ""], labels: Float[Array, " n"], *values: Array) -> tuple[Array, ...]:
@@ -217,19 +219,9 @@ class Augmentation:
         share = self.blend * jax.random.uniform(weigh, (n,))
 
         def blend(rows: Array) -> Array:
-            return alone(rows + share.reshape(-1, *[1] * (rows.ndim - 1)) * (rows[partner] - rows))
+            return unfused(rows + share.reshape(-1, *[1] * (rows.ndim - 1)) * (rows[partner] - rows))
 
         return blend(labels), *map(blend, values)
-
-
-def alone(values: Array) -> Array:
-    """Let values be computed once, by a loop of their own.
-
-    A CPU would fuse them with what follows, and compute them as often as that reads them: random numbers three times,
-    an image once for each of the ways to turn it.
-    """
-    barrier: Callable[[Array], Array] = jax.lax.optimization_barrier
-    return barrier(values)
 
 
 def _shifted(images: Float[Array, "n y x band"], steps: Int[Array, "n 2"], most: int) -> Float[Array, "n y x band"]:

@@ -124,16 +124,13 @@ class Recipe:
         return max(1, math.ceil((self.epochs or 1) * rows / self.batch_size))
 
     def optimiser(self, steps: int) -> optax.GradientTransformation:
-        """Give AdamW with its schedule and clipping."""
+        """Give AdamW with its schedule; the step clips."""
         assert self.learning_rate is not None, "settle the recipe first"
         rising = min(round(self.warm_up * steps), steps - 1)
         rate = optax.warmup_cosine_decay_schedule(
             0.1 * self.learning_rate, self.learning_rate, rising, steps, 0.01 * self.learning_rate
         )
-        return optax.chain(
-            optax.clip_by_global_norm(self.clip),
-            optax.adamw(rate, weight_decay=self.weight_decay, mask=_kernels),
-        )
+        return optax.adamw(rate, weight_decay=self.weight_decay, mask=_kernels)
 
     def parsed_head(self) -> MixtureHead | BinsHead:
         """Give the head."""

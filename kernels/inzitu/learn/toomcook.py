@@ -2,8 +2,8 @@
 
 Short products of polynomials by evaluation and interpolation (Toom 1963, Cook 1966), turned into convolutions by
 Winograd (1980) and laid over an image in tiles by Lavin & Gray (2016, arXiv:1509.09308, section 4.1). The products are
-those of matrices, pixels x inputs by inputs x outputs; what comes before and after them is sums. Its gradients, taken
-by the library, have the same form and the same saving.
+those of matrices, pixels x inputs by inputs x outputs; what comes before and after them is sums. Its gradients have the
+same form and the same saving.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ import functools
 import math
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
+
+from inzitu.learn.fusion import unfused
 
 TILE = 2
 """Results a tile and axis. With 4, rounding errors are ten times as large, and the sums cost what the products save."""
@@ -39,22 +43,16 @@ def convolve_in_tiles(
     rows, columns = height + sum(around[0]) - size + 1, width + sum(around[1]) - size + 1
     down, across = -(-rows // TILE), -(-columns // TILE)
     phases = _phases(images, down + size // TILE, across + size // TILE, around[0][0], around[1][0])
-    points = range(len(values))
-    strips = [_sums([phases[:, :, :, i // TILE : i // TILE + across, i % TILE] for i in points], row) for row in values]
-    products = {}
+    points, pixels = range(len(values)), count * down * across
     spectrum = jnp.einsum("ap,bq,pqcd->abcd", weights, weights, kernel, precision="highest")
-    for b, strip in enumerate(strips):
-        lines = [strip[:, i // TILE : i // TILE + down, i % TILE] for i in points]
-        for a in points:
-            pixels = _sums(lines, values[a]).reshape(count * down * across, inputs)
-            products[a, b] = jnp.dot(pixels, spectrum[a, b], precision="highest")
-    tiles = [
-        _sums([_sums([products[a, b] for a in points], results[i]) for b in points], results[j])
-        for i in range(TILE)
-        for j in range(TILE)
+    products = [
+        [jnp.dot(at.reshape(pixels, inputs), own, precision="highest") for at, own in zip(line, kernels, strict=True)]
+        for line, kernels in zip(_evaluated(phases, size), spectrum, strict=True)
     ]
-    whole = jnp.stack(tiles, axis=1).reshape(count, down, across, TILE, TILE, outputs)
-    return jnp.swapaxes(whole, 2, 3).reshape(count, TILE * down, TILE * across, outputs)[:, :rows, :columns]
+    lines = [[_sums(products[a], row) for row in results] for a in points]
+    tiles = [[_sums([lines[a][j] for a in points], row) for j in range(TILE)] for row in results]
+    whole = _interleaved([[tile.reshape(count, down, across, outputs) for tile in line] for line in tiles])
+    return whole.reshape(count, TILE * down, TILE * across, outputs)[:, :rows, :columns]
 
 
 def _phases(
@@ -67,6 +65,61 @@ def _phases(
     below, right = max(0, rows - top - height), max(0, columns - left - width)
     images = jnp.pad(images, ((0, 0), (top, below), (left, right), (0, 0)))
     return images.reshape(count, down, TILE, across, TILE, channels)
+
+
+type Tiles = list[list[Float[Array, "n down across c"]]]
+"""A number for each tile, for each point down and point across."""
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _evaluated(phases: Float[Array, "n i 2 j 2 c"], size: int) -> Tiles:
+    """Give the values of every tile's polynomial at the points down and across."""
+    strips = unfused(_values(phases, 3, size))  # or both axes would be summed at once: many times the terms
+    columns = [_values(strip, 1, size) for strip in strips]
+    return [list(line) for line in zip(*columns, strict=True)]
+
+
+def _evaluated_forward(phases: Float[Array, "n i 2 j 2 c"], size: int) -> tuple[Tiles, None]:
+    return _evaluated(phases, size), None
+
+
+def _gathered(size: int, _: None, slopes: Tiles) -> tuple[Float[Array, "n i 2 j 2 c"]]:
+    """Give the gradient of the phases: each gathers what it gave, first across and then down.
+
+    The library's transposed slices, added one after the other or in one loop, take three to five times as long.
+    """
+    values = _transforms(size)[1]
+    across = unfused([[_overlapped(line, values, phase, axis=2) for phase in range(TILE)] for line in slopes])
+    columns = list(zip(*across, strict=True))
+    down = unfused([[_overlapped(column, values, phase, axis=1) for column in columns] for phase in range(TILE)])
+    return (_interleaved(down),)
+
+
+_evaluated.defvjp(_evaluated_forward, _gathered)
+
+
+def _values(blocks: Float[Array, "*n"], axis: int, size: int) -> list[Array]:
+    """Give the polynomials' values along one axis of blocks; that of the pixels in a block follows it."""
+    tiles = blocks.shape[axis] - size // TILE
+    phases = [lax.index_in_dim(blocks, phase, axis + 1, keepdims=False) for phase in range(TILE)]
+    pixels = [lax.slice_in_dim(phases[i % TILE], i // TILE, i // TILE + tiles, axis=axis) for i in range(size + 1)]
+    return [_sums(pixels, row) for row in _transforms(size)[1]]
+
+
+def _overlapped(slopes: Sequence[Array], values: np.ndarray, phase: int, *, axis: int) -> Array:
+    """Give the gradient of one phase of the pixels along an axis, where the tiles overlap."""
+    starts = range(phase, len(values), TILE)
+    blocks = slopes[0].shape[axis] + (len(values) - 1) // TILE
+    parts = []
+    for before, start in enumerate(starts):
+        spread = [(0, 0)] * slopes[0].ndim
+        spread[axis] = (before, blocks - slopes[0].shape[axis] - before)
+        parts.append(jnp.pad(_sums(slopes, values[:, start]), spread))
+    return functools.reduce(jnp.add, parts)
+
+
+def _interleaved(tiles: Sequence[Sequence[Float[Array, "n i j c"]]]) -> Float[Array, "n i 2 j 2 c"]:
+    return jnp.stack([jnp.stack(line, axis=3) for line in tiles], axis=2)
 
 
 def _sums(parts: Sequence[Array], weights: np.ndarray) -> Array:
