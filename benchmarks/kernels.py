@@ -21,14 +21,18 @@ TURNS = 5
 SIDE = 1536
 
 # What comes in (rows, channels), and what the kernel makes of it: its size and channels, how it is padded.
-DCMDN = (("first", 16, 5, 3, 256, "VALID"), ("second", 7, 256, 2, 512, "VALID"), ("third", 3, 512, 2, 1024, "VALID"))
+DCMDN = (
+    ("first, 3 x 3", 16, 5, 3, 256, "VALID"),
+    ("second, 2 x 2", 7, 256, 2, 512, "VALID"),
+    ("third, 2 x 2", 3, 512, 2, 1024, "VALID"),
+)
 DCMDN_28 = (
-    ("first", 28, 5, 3, 256, "VALID"),
-    ("second", 13, 256, 2, 512, "VALID"),
-    ("third", 6, 512, 2, 1024, "VALID"),
+    ("first, 3 x 3", 28, 5, 3, 256, "VALID"),
+    ("second, 2 x 2", 13, 256, 2, 512, "VALID"),
+    ("third, 2 x 2", 6, 512, 2, 1024, "VALID"),
 )
 PASQUET = (
-    ("first", 64, 5, 5, 64, "SAME"),
+    ("first, 5 x 5", 64, 5, 5, 64, "SAME"),
     ("1: 1 x 1, all four", 32, 64, 1, 208, "SAME"),
     ("1: 5 x 5", 32, 48, 5, 64, "SAME"),
     ("1: 3 x 3", 32, 48, 3, 64, "SAME"),
@@ -87,9 +91,7 @@ def _kernels(network: str, batch: int, convolutions: Any) -> Iterator[tuple[str,
         def forward(images: Any, kernel: Any, padding: str = padding) -> Any:
             return convolve(images, kernel, padding=padding)
 
-        yield from _passes(
-            f"convolution {name}, {size} x {size}", forward, images, kernel, drawn(batch, out, out, outputs), work
-        )
+        yield from _passes(f"convolution {name}", forward, images, kernel, drawn(batch, out, out, outputs), work)
     for pool, side, channels in POOLED[network]:
         images = drawn(batch, side, side, channels)
         yield f"pooling, {side} x {side} x {channels}", "forwards", pool, (images,), 0.0

@@ -265,7 +265,7 @@ def submit(
 ) -> None:
     """Send a job: key=FILE uploads a file that the pipeline takes, any other key=value is a parameter.
 
-    `inzitu pipelines PIPELINE` shows which those are. The job's address is printed first.
+    `inzitu pipelines PIPELINE` shows which those are. The job's address is printed first, then its page's.
     """
     from inzitu.asking import estimate_table, sorted_out
     from inzitu.client import Service
@@ -274,6 +274,7 @@ def submit(
     uploads, given = sorted_out(parameters or [], service.pipelines().get(pipeline, {}))
     job = service.submit(pipeline, uploads, given, run=not dry_run)
     OUT.print(job.url)
+    OUT.print(f"In a browser: {job.page}")
     if dry_run:
         told = service.estimate(job.url)
         for table in estimate_table(told):

@@ -54,6 +54,12 @@ class JobState:
     results: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def page(self) -> str:
+        """Address of its page, for a browser."""
+        service, _, own = self.url.rpartition("/jobs/")
+        return f"{service}/job/{own}"
+
+    @property
     def ended(self) -> bool:
         """Whether the job will do nothing more."""
         return self.phase in _ENDED

@@ -57,6 +57,9 @@ def test_the_dry_run_says_what_the_page_says_while_the_worker_is_busy_and_the_jo
     url = re.search(r"inzitu run (\S+)", output)
     assert url is not None
     assert service.job(url[1]).phase == "PENDING"
+    page = re.search(r"In a browser: (\S+)", output)
+    assert page is not None
+    assert service.job(url[1]).id in service.request("GET", page[1]).text
     said(f"inzitu run {url[1]}", sent, running.url)
     told = service.estimate(url[1])
     assert told["phase"] == "COMPLETED"
