@@ -184,5 +184,4 @@ def _shown(value: object) -> str:
 
 
 def _kernels(parameters: Any) -> Any:
-
     return jax.tree.map(lambda leaf: leaf.ndim > 1, parameters)
