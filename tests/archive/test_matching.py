@@ -2,7 +2,7 @@
 
 import errno
 import gzip
-import re
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -262,7 +262,7 @@ def test_a_disk_that_fills_leaves_the_earlier_pairs_and_nothing_else(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.pwrite", full)
-    monkeypatch.setattr("inzitu.archive.matching._check_crowding", lambda counts, memory: None)
+    monkeypatch.setattr("inzitu.archive.matching._check_crowding", lambda *_, **__: None)
     with pytest.raises(OSError, match="No space left"):
         match(*files, memory=1000)
     assert {path.name for path in tmp_path.iterdir()} == names
@@ -303,12 +303,50 @@ def test_progress_runs_from_nothing_to_all_and_never_back(tmp_path: Path) -> Non
     assert told[-1] == 1.0
 
 
-def test_more_rows_at_one_place_than_memory_holds_is_an_error_with_the_remedy(tmp_path: Path) -> None:
+def test_more_rows_at_one_place_than_memory_holds_is_an_error_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inzitu.archive.matching.threads", lambda: 2)
     zeros = pa.table({"ra": np.zeros(100_000), "dec": np.zeros(100_000)})
     path = write(zeros, tmp_path / "a.parquet")
     assert match(path, path)[0]["row_b"].to_numpy().max() == 0
-    with pytest.raises(LimitFault, match=re.escape("200,000 rows lie within 40 arcsec of declination 0.000")):
+    with pytest.raises(
+        LimitFault, match=r"200,000 rows lie within 79 arcsec of declination 0\.000; .* takes \d+ MB of memory"
+    ):
         match(path, path, memory=1 << 20)
+
+
+def clump(n: int, seed: int = 1) -> pa.Table:
+    """Positions of which all are neighbours, in no order."""
+    rng = np.random.default_rng(seed)
+    return pa.table({"ra": 150 + rng.uniform(0, 1e-4, n), "dec": 2 + rng.uniform(0, 1e-4, n)})
+
+
+def test_many_more_pairs_than_rows_are_written_in_order_without_being_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inzitu.archive.pairs.BLOCK", 700)
+    monkeypatch.setattr("inzitu.archive.matching.threads", lambda: 2)
+    n = 1000
+    path = write(clump(n), tmp_path / "a.parquet")
+    pairs, counts = match(path, path, every=True)
+    assert counts.pairs == n * n
+    assert np.array_equal(pairs["row_a"].to_numpy(), np.repeat(np.arange(n), n))
+    assert np.array_equal(pairs["row_b"].to_numpy(), np.tile(np.arange(n), n))
+    assert match(path, path, every=True, memory=8 << 20)[0].equals(pairs)
+
+
+def test_memory_does_not_grow_with_the_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inzitu.archive.matching.threads", lambda: 2)
+    # A million pairs and four million, of 24 bytes each.
+    most = []
+    for n in (1000, 2000):
+        path = write(clump(n), tmp_path / "a.parquet")
+        tracemalloc.start()
+        assert crossmatch_files(path, path, 10.0, tmp_path / "p.parquet", every=True, memory=16 << 20).pairs == n * n
+        most.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert most[1] < most[0] + (16 << 20)
 
 
 def test_a_list_without_rows_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -77,12 +78,13 @@ def crossmatch(
     wider = margin(radius)
     counts = np.diff(first.starts) + np.diff(second.starts)
 
-    def matched(band: tuple[int, int]) -> Pairs:
+    def matched(band: tuple[int, int]) -> list[Pairs]:
         low, high = band
-        return match_band(first.between(low, high), second.between(low - wider, high + wider), radius, every=every)
+        here, there = first.between(low, high), second.between(low - wider, high + wider)
+        return list(match_band(here, there, radius, every=every, most=BAND))
 
     with ThreadPoolExecutor(threads()) as pool:
-        return in_order(pool.map(matched, bands(counts, BAND)))
+        return in_order(chain.from_iterable(pool.map(matched, bands(counts, BAND))))
 
 
 def check_radius(radius: float) -> None:
@@ -98,18 +100,24 @@ def threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def match_band(first: Band, second: Band, radius: float, *, every: bool) -> Pairs:
-    """Match the positions of one band with those of the same band, margins included, of the other list."""
+def match_band(first: Band, second: Band, radius: float, *, every: bool, most: int) -> Iterator[Pairs]:
+    """Match the positions of one band with those of the same band, margins included, of the other list.
+
+    The nearest come at once. Of all pairs, which may be many more than positions, at least `most` come at a time, and
+    no more than that and those of one position.
+    """
     reach = grid.chord(radius)
     points = grid.unit_vectors(first.ra, first.dec)
     others = grid.build(grid.unit_vectors(second.ra, second.dec), reach)
-    if every:
-        here, there, squares = grid.all_within(points, others, reach)
-    else:
+    if not every:
         there, squares = grid.nearest(points, others, reach)
         here = np.flatnonzero(there >= 0)
-        there, squares = there[here], squares[here]
-    return Pairs(first.rows[here], second.rows[there], _angle(squares))
+        yield Pairs(first.rows[here], second.rows[there[here]], _angle(squares[here]))
+        return
+    done = 0
+    while done < len(points):
+        here, there, squares, done = grid.all_within(points, others, reach, done, most)
+        yield Pairs(first.rows[here], second.rows[there], _angle(squares))
 
 
 def in_order(parts: Iterator[Pairs]) -> Pairs:

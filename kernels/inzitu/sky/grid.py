@@ -187,14 +187,21 @@ def nearest(points: np.ndarray, grid: Grid, reach: float) -> tuple[np.ndarray, n
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def all_within(points: np.ndarray, grid: Grid, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return every pair within reach: the point, the row in the grid, and their squared chord."""
-    first = np.empty(points.shape[0] + 16, dtype=np.int64)
+def all_within(
+    points: np.ndarray, grid: Grid, reach: float, start: int, most: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Return pairs within reach: the point, the row in the grid, and their squared chord.
+
+    They are those of the points from `start` on, until there are `most` or more; last comes the point to go on with.
+    """
+    first = np.empty(min(points.shape[0] - start, most) + 16, dtype=np.int64)
     second = np.empty_like(first)
     chords = np.empty(first.size)
     around = np.empty(27, dtype=np.int64)
     n = 0
-    for p in range(points.shape[0]):
+    for p in range(start, points.shape[0]):
+        if n >= most:
+            return first[:n], second[:n], chords[:n], p
         x, y, z = points[p, 0], points[p, 1], points[p, 2]
         for b in range(_buckets_around(x, y, z, grid, reach, around)):
             for slot in range(grid.starts[around[b]], grid.starts[around[b] + 1]):
@@ -207,4 +214,4 @@ def all_within(points: np.ndarray, grid: Grid, reach: float) -> tuple[np.ndarray
                         chords = np.append(chords, np.empty(n))
                     first[n], second[n], chords[n] = p, grid.rows[slot], square
                     n += 1
-    return first[:n], second[:n], chords[:n]
+    return first[:n], second[:n], chords[:n], points.shape[0]

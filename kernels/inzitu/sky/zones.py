@@ -73,9 +73,9 @@ def bands(counts: Int64[np.ndarray, " zones"], most: int) -> Iterator[tuple[int,
     """Cut the zones into bands (low, high) of at most `most` positions, or of one zone where that holds more."""
     before = np.concatenate([[0], np.cumsum(counts)])
     low = 0
-    while low < ZONES:
+    while low < len(counts):
         high = int(np.searchsorted(before, before[low] + most, side="right")) - 1
-        high = min(max(high, low + 1), ZONES)
+        high = min(max(high, low + 1), len(counts))
         if before[high] > before[low]:
             yield low, high
         low = high

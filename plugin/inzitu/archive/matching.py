@@ -3,16 +3,15 @@
 Each list is read once, in batches, and put aside in zones of declination (`inzitu.sky.zones`); band after band is then
 matched with the same band of the other list, wider by the radius, so that no pair across its edges is lost. What is put
 aside stays in memory as long as the limit allows and goes to an unnamed file beside the output otherwise. The pairs are
-put aside likewise and written in the order of the first list's rows, whatever the limit was.
+put aside likewise, some at a time however many a band has, and written in the order of the first list's rows.
 
 For lists in memory see `inzitu.sky.crossmatch`; it finds the same pairs.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from inzitu.archive.pairs import PairSpool
 from inzitu.archive.spool import Spool
 from inzitu.archive.streams import Batch, position_batches
 from inzitu.errors import LimitFault
-from inzitu.sky import Coverage, Pairs
+from inzitu.sky import Coverage
 from inzitu.sky.crossmatch import BAND, check_radius, match_band, threads
 from inzitu.sky.zones import HEIGHT, ZONES, Band, Zoned, bands, margin
 
@@ -34,7 +33,7 @@ type Progress = Callable[[float, float], None]
 MEMORY = 1 << 30
 """What a crossmatch may use, the libraries not counted [byte]."""
 ROW_COST = 200
-"""Memory that matching takes for a position, all copies and the grid counted [byte]."""
+"""Memory that matching takes for a position, all copies and the grid counted, and for a pair on its way [byte]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +125,7 @@ def crossmatch_files(
     TableFault
         A list cannot be read, or has no positions or no rows.
     LimitFault
-        More rows lie at one declination than can be matched in this memory.
+        More rows lie about one declination than can be matched in this memory.
     ValueError
         The radius is out of range, or the MOC cannot be read.
     """
@@ -149,8 +148,8 @@ def crossmatch_files(
         ]
         first, second = (future.result() for future in futures)
         pairs = stack.enter_context(PairSpool(out.parent, rows=first.rows, limit=memory // 4))
-        for found, fraction in _matched(pool, spools[0], spools[1], radius, every=every, memory=memory // 4):
-            pairs.append(found)
+        stack.callback(pool.shutdown, cancel_futures=True)
+        for fraction in _match(pool, spools[0], spools[1], pairs, radius, every=every, memory=memory // 4):
             tell(0.5 + 0.5 * fraction, 1.0)
         pairs.write(out)
         spilled = spools[0].spilled + spools[1].spilled + pairs.spilled
@@ -198,39 +197,46 @@ def _put_in_zones(
     return _Read(rows, unusable, outside, hours)
 
 
-def _matched(
-    pool: ThreadPoolExecutor, first: Spool, second: Spool, radius: float, *, every: bool, memory: int
-) -> Iterator[tuple[Pairs, float]]:
-    """Yield the pairs of each band, and how much of the sky is done with it."""
-    counts = first.counts + second.counts
-    workers = max(2, threads())
-    _check_crowding(counts, memory // workers)
+def _match(
+    pool: ThreadPoolExecutor,
+    first: Spool,
+    second: Spool,
+    pairs: PairSpool,
+    radius: float,
+    *,
+    every: bool,
+    memory: int,
+) -> Iterator[float]:
+    """Put the pairs of each band aside; yield how much of the sky is done with it."""
     wider = margin(radius)
-
-    def match(low: int, high: int) -> tuple[Pairs, float]:
-        here, there = Band(*first.between(low, high)), Band(*second.between(low - wider, high + wider))
-        return match_band(here, there, radius, every=every), high / ZONES
-
+    workers = max(2, threads())
+    # As many pairs as a band has rows are on their way at a time.
+    cost = 2 * ROW_COST if every else ROW_COST
+    _check_crowding(first.counts, second.counts, wider, cost=cost * workers, memory=memory)
     # From disk, a band costs a few reads of each run, so there larger ones pay.
     wanted = 5 * BAND if first.spilled or second.spilled else BAND
-    most = min(wanted, memory // workers // ROW_COST)
-    waiting: deque[Future[tuple[Pairs, float]]] = deque()
-    for low, high in bands(counts, most):
-        waiting.append(pool.submit(match, low, high))
-        # A few bands ahead keep every thread busy; all at once would hold all pairs in memory.
-        if len(waiting) > 2 * workers:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+    most = max(1, min(wanted, memory // workers // cost))
+
+    def match(band: tuple[int, int]) -> float:
+        low, high = band
+        here, there = Band(*first.between(low, high)), Band(*second.between(low - wider, high + wider))
+        for found in match_band(here, there, radius, every=every, most=most):
+            pairs.append(found)
+        return high / ZONES
+
+    return pool.map(match, bands(first.counts + second.counts, most))
 
 
-def _check_crowding(counts: np.ndarray, memory: int) -> None:
-    """Refuse lists of which too much lies in one zone."""
-    zone = int(np.argmax(counts))
-    if (needed := int(counts[zone]) * ROW_COST) > memory:
+def _check_crowding(first: np.ndarray, second: np.ndarray, wider: int, *, cost: int, memory: int) -> None:
+    """Refuse lists of which too much lies in one zone and, of the second, within the radius of it."""
+    zones, before = np.arange(ZONES), np.concatenate([[0], np.cumsum(second)])
+    near = first + before[np.minimum(zones + wider + 1, ZONES)] - before[np.maximum(zones - wider, 0)]
+    zone = int(np.argmax(near))
+    if (needed := int(near[zone]) * cost) > memory:
         raise LimitFault(
-            f"{counts[zone]:,} rows lie within {HEIGHT:.0f} arcsec of declination {zone * HEIGHT / 3600 - 90:.3f}; "
-            f"to match them takes {4 * needed / 2**20:.0f} MB more memory, or leave out placeholders such as (0, 0)."
+            f"{near[zone]:,} rows lie within {(wider + 1) * HEIGHT:.0f} arcsec of declination "
+            f"{zone * HEIGHT / 3600 - 90:.3f}; to match them takes {4 * needed / 2**20:.0f} MB of memory (--memory), "
+            "or leave out placeholders such as (0, 0)."
         )
 
 

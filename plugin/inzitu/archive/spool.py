@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -68,11 +68,17 @@ class Spool:
 
     def between(self, low: int, high: int) -> list[np.ndarray]:
         """Return the columns of all rows in the buckets from `low` to before `high`, run after run."""
-        low, high = max(low, 0), min(high, len(self.counts))
-        parts = [self._part(run, int(starts[low]), int(starts[high]), int(starts[-1])) for starts, run in self._runs]
+        parts = list(self.parts(low, high))
         return [
             np.concatenate([part[k] for part in parts] or [np.empty(0, kind)]) for k, kind in enumerate(self._types)
         ]
+
+    def parts(self, low: int, high: int) -> Iterator[list[np.ndarray]]:
+        """Yield the columns of the rows in the buckets from `low` to before `high`, for each run that has any."""
+        low, high = max(low, 0), min(high, len(self.counts))
+        for starts, run in self._runs:
+            if starts[low] < starts[high]:
+                yield self._part(run, int(starts[low]), int(starts[high]), int(starts[-1]))
 
     def _write(self, columns: Sequence[np.ndarray]) -> int:
         if self._file is None:
