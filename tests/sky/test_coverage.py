@@ -100,6 +100,41 @@ def test_of_a_space_time_moc_in_any_form_the_space_covered_at_any_time_counts(tm
     assert found.contains(np.append(ra, 100.0), np.append(dec, 0.0)).tolist() == [True, True, True, False]
 
 
+SPHERE = 4 * np.pi * np.degrees(1) ** 2
+
+
+@pytest.mark.parametrize(
+    ("text", "cells"),
+    [
+        ("5/1-4,9 6/100", (5 + 1 / 4) / 4**5),
+        ("5/1-4, 9\n6/100,\n", (5 + 1 / 4) / 4**5),
+        ("t61/1-5 s3/4", 1 / 4**3),
+        ("t61/1-5,9 s3/4,5", 2 / 4**3),
+        ('[{"t":{"61":[1,2]},"s":{"3":[4]}}]', 1 / 4**3),
+        ("29/0", 1 / 4**29),
+    ],
+)
+def test_commas_and_a_single_time_are_read_as_the_standard_has_them(tmp_path: Path, text: str, cells: float) -> None:
+    (tmp_path / "m").write_text(text)
+    assert Coverage.read(tmp_path / "m").area == pytest.approx(SPHERE * cells / 12)
+
+
+def test_a_moc_that_is_cut_off_or_damaged_says_so(tmp_path: Path) -> None:
+    content, path = (DATA / "CFHT.Moc.fits").read_bytes(), tmp_path / "cut.fits"
+    for size in (2880, 4000):
+        path.write_bytes(content[:size])
+        with pytest.raises(ValueError, match=r"cut\.fits.*header of its table is damaged or cut off.*fetch"):
+            Coverage.read(path)
+    path.write_bytes(content[:5760])
+    with pytest.raises(ValueError, match=r"cut\.fits.*its table ends at byte \d+, the file at 5760; fetch"):
+        Coverage.read(path)
+    for damage in (b"NAXIS2  ", b"COORDSYS", b"MOCORDER"):
+        at = content.rindex(damage)
+        path.write_bytes(content[: at + 8] + b"= \x01\x02'" + content[at + 13 :])
+        with pytest.raises(ValueError, match=r"cut\.fits is no MOC that can be read"):
+            Coverage.read(path)
+
+
 @pytest.mark.skipif(not MOCS.exists(), reason="the shared survey MOCs are not here")
 def test_mocs_of_the_first_version_are_read() -> None:
     assert Coverage.read(MOCS / "P-SDSS9-r.fits").area == pytest.approx(14_952, rel=0.01)
@@ -124,6 +159,8 @@ def test_a_moc_in_another_frame_is_refused_by_name(tmp_path: Path) -> None:
         b"3/5-2",
         b"3/768",
         b"t20/5 s3/768",
+        b"30/1",
+        b"31/0",
         b"t20/",
         b"[]",
         b"[1]",
