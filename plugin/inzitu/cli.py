@@ -120,7 +120,8 @@ Columns = Annotated[
     str | None, typer.Option(metavar="RA,DEC", help="The list's columns with the positions, if they are not guessed.")
 ]
 Unit = Annotated[
-    str | None, typer.Option(help="Unit of its right ascensions, in place of what it says: hour, deg, rad.")
+    str | None,
+    typer.Option(help="Unit of its positions, in place of what it says: deg, rad, or hour of right ascensions."),
 ]
 Frame = Annotated[str | None, typer.Option(help="icrs or galactic, in place of what its columns are called.")]
 

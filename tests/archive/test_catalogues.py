@@ -128,6 +128,16 @@ def test_hours_that_the_list_does_not_mention_can_be_stated() -> None:
     assert positions(pa.table({"ra": [2.0], "dec": [1.0]}), unit="hour")[0][0] == 30.0
 
 
+@pytest.mark.parametrize("stated", [None, "deg"])
+def test_a_stated_unit_is_that_of_both_columns_but_for_hours(stated: str | None) -> None:
+    said = {} if stated is None else {"unit": stated}
+    schema = pa.schema([pa.field(name, pa.float64(), metadata=said) for name in ("ra", "dec")])
+    table = pa.table([[3.0], [-1.5]], schema=schema)
+    assert np.allclose(positions(table, unit="rad"), np.degrees([[3.0], [-1.5]]))
+    assert np.allclose(positions(table, unit="hour"), [[45.0], [-1.5]])
+    assert np.allclose(positions(table, unit="arcmin"), [[0.05], [-0.025]])
+
+
 @settings(max_examples=50, deadline=None)
 @given(ra=st.floats(0, 359.999), dec=st.floats(-90, 90), separator=st.sampled_from([":", " ", "hms"]))
 def test_sexagesimal_text_is_what_astropy_says_it_is(ra: float, dec: float, separator: str) -> None:

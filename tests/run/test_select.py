@@ -160,17 +160,18 @@ def test_right_ascensions_in_hours_are_hinted_at(work: Work, tmp_path: Path) -> 
     ("unit", "factor"),
     [("hour", 15.0), ("deg", 1.0), ("rad", 180 / np.pi), ("", 1.0), ("targets:hour", 15.0), ("others:hour", 1.0)],
 )
-def test_right_ascensions_of_a_list_that_states_no_unit_are_in_the_one_that_is_asked(
+def test_positions_of_a_list_that_states_no_unit_are_in_the_one_that_is_asked(
     tmp_path: Path, unit: str, factor: float
 ) -> None:
-    ra, dec = np.linspace(0.1, 6.2, 120), np.linspace(-40, 40, 120)
+    ra, dec = np.linspace(0.1, 6.2, 120), np.linspace(-1.5, 1.5, 120)
     bare, said = tmp_path / "bare.csv", tmp_path / "said.vot"
     bare.write_text("ra,dec\n" + "".join(f"{a!r},{d!r}\n" for a, d in zip(ra.tolist(), dec.tolist(), strict=True)))
     Table({"ra": ra, "dec": dec}, units={"ra": "deg", "dec": "deg"}).write(said, format="votable")
     parameters = SelectParameters.model_validate({"ra_unit": unit})
     lists = read_lists({"targets": bare, "others": said}, parameters, most=1000)
     np.testing.assert_allclose(lists[0].ra, ra * factor % 360)
-    np.testing.assert_allclose(lists[1].ra, ra)
+    np.testing.assert_allclose(lists[0].dec, dec * (factor if unit == "rad" else 1.0))
+    np.testing.assert_allclose((lists[1].ra, lists[1].dec), (ra, dec))
 
 
 @pytest.mark.parametrize("form", ["parquet", "fits"])

@@ -61,7 +61,7 @@ def _table_header(path: Path) -> fits.Header:
             header = hdus[1].header
             end = hdus[1].fileinfo()["datLoc"] + header["NAXIS1"] * header["NAXIS2"]
             header.tostring()  # astropy parses a card when it is asked for
-    except (LookupError, fits.VerifyError) as error:
+    except (LookupError, AttributeError, TypeError, fits.VerifyError) as error:
         raise ValueError(f"the header of its table is damaged or cut off ({error}); fetch the file again") from error
     if end > (size := path.stat().st_size):
         raise ValueError(f"its table ends at byte {end}, the file at {size}; fetch it again")

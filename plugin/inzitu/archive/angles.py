@@ -89,6 +89,11 @@ def _is_minus(sign: Values) -> np.ndarray:
     return np.asarray(pc.fill_null(pc.equal(text, pa.scalar("-")), False).to_numpy())
 
 
+def counts_hours(unit: str) -> bool:
+    """Tell whether a unit is hours, in which right ascensions are given but never declinations."""
+    return _degrees_in(unit.strip()) == 15.0
+
+
 def _degrees_in(unit: str) -> float:
     if (known := DEGREES.get(unit.lower())) is not None:
         return known

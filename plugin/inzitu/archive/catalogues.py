@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from inzitu.archive.angles import degrees, degrees_of_parts
+from inzitu.archive.angles import counts_hours, degrees, degrees_of_parts
 from inzitu.archive.formats import read_table
 from inzitu.errors import TableFault
 from inzitu.sky import usable
@@ -141,7 +141,7 @@ def positions(
     ra, dec
         Names of the columns, if they are not to be guessed.
     unit
-        Unit of the right ascension, in place of the table's own: a list in hours without saying so.
+        Unit of both columns, in place of the table's own; hours are those of the right ascension only.
     frame
         "icrs" or "galactic", in place of what the columns' names or UCDs say.
 
@@ -162,7 +162,8 @@ def positions(
         lon, lat = (_from_parts(table, name, hours=hours) for name, hours in zip(names, (True, False), strict=True))
     else:
         lon = degrees(table.column(names[0]), unit or _said(table.schema, names[0], b"unit"), hours=not galactic)
-        lat = degrees(table.column(names[1]), _said(table.schema, names[1], b"unit"), hours=False)
+        of_both = None if unit is None or counts_hours(unit) else unit
+        lat = degrees(table.column(names[1]), of_both or _said(table.schema, names[1], b"unit"), hours=False)
     lost = ~usable(lon, lat)
     lon, lat = np.where(lost, 0.0, lon), np.where(lost, 0.0, lat)
     if galactic:

@@ -112,7 +112,7 @@ def crossmatch_files(
     columns_a, columns_b
         Names of the columns with right ascension and declination, if they are not to be guessed.
     unit_a, unit_b
-        Units of the right ascensions, in place of what the lists say.
+        Units of the positions, in place of what the lists say; hours are those of the right ascensions only.
     frame_a, frame_b
         "icrs" or "galactic", in place of what the columns say.
     memory

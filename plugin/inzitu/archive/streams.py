@@ -48,7 +48,7 @@ def position_batches(
     columns
         Names of the columns with the positions, if they are not to be guessed; a HATS catalogue states them.
     unit
-        Unit of the right ascension, in place of the list's own.
+        Unit of both columns, in place of the list's own; hours are those of the right ascension only.
     frame
         "icrs" or "galactic", in place of what the columns say.
 

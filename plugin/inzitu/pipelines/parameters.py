@@ -41,8 +41,8 @@ class SelectParameters(Parameters):
     radius: float = Field(1.5, gt=0, le=60, description="Matching and de-duplication radius [arcsec].")
     ra_unit: Names = Field(
         (),
-        description="Unit of right ascensions in lists that state none, as CSV: deg, hour or rad; training:hour is "
-        "that of one list.",
+        description="Unit of positions in lists that state none, as CSV: deg, rad, or hour of right ascensions; "
+        "training:hour is that of one list.",
     )
     agreement: float = Field(
         0.01, gt=0, le=1, description="Redshifts of one object agree when they differ by at most this times 1 + z."
