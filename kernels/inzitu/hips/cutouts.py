@@ -27,6 +27,10 @@ from inzitu.sky import usable
 RESAMPLINGS = ("nearest", "bilinear", "area")
 WIDEST = 10.0
 """Largest stamp [deg]: beyond, a gnomonic stamp's pixels differ in area by more than 1 %."""
+FINEST = 1e-6
+"""Smallest pixel of a stamp [arcsec]: positions in double precision are not much finer."""
+LARGEST = 1 << 15
+"""Most pixels along a stamp."""
 
 
 class Status(IntEnum):
@@ -205,18 +209,22 @@ def _positions(
     turn = np.asarray(angle, float)
     if turn.ndim and turn.shape != lon.shape:
         raise ValueError(f"{turn.size} position angles for {len(lon)} positions; give one, or one a row.")
+    if not np.isfinite(turn).all():
+        raise ValueError(f"The position angle {turn[~np.isfinite(turn)][0]} is no angle; give degrees.")
     return lon, lat, np.broadcast_to(turn, lon.shape)
 
 
 def _check(surveys: tuple[Survey, ...], size: int, scale: float, resampling: str) -> None:
     if not surveys:
         raise ValueError("No survey to cut from; give one a band.")
-    if size < 1:
-        raise ValueError(f"The stamps' size is {size} pixels; it must be at least 1.")
-    if not (scale > 0 and size * scale <= WIDEST * 3600):
+    if not 1 <= size <= LARGEST:
+        raise ValueError(f"The stamps' size is {size} pixels; it must be 1 to {LARGEST}.")
+    if not scale >= FINEST:
+        raise ValueError(f"The stamps' pixels are {scale} arcsec wide; they must be {FINEST} or more.")
+    if size * scale > WIDEST * 3600:
         raise ValueError(
-            f"{size} pixels of {scale} arcsec make a stamp of {size * scale / 3600:g} deg; it must be wider than 0 and "
-            f"at most {WIDEST:g} deg."
+            f"{size} pixels of {scale} arcsec make a stamp of {size * scale / 3600:g} deg; it may have at most "
+            f"{WIDEST:g} deg: give a smaller size or scale."
         )
     if resampling not in RESAMPLINGS:
         raise ValueError(f"Resampling {resampling!r} is unknown; give {', '.join(RESAMPLINGS)}.")

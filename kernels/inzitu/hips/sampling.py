@@ -245,7 +245,7 @@ def _clipped(face, qx, qy):
     most = max(1, (i1 - i0) * (j1 - j0))
     i, j, w = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most)
     px, py, sx, sy, tx, ty = np.empty(16), np.empty(16), np.empty(16), np.empty(16), np.empty(16), np.empty(16)
-    k, total = 0, 0.0
+    k, total, sliver = 0, 0.0, min(1e-9, 1e-6 * _shoelace(qx, qy, 4))
     for a in range(i0, i1):
         px[:4], py[:4] = qx, qy
         count = _cut(px, py, 4, sx, sy, 1.0, float(a))
@@ -254,7 +254,7 @@ def _clipped(face, qx, qy):
             inner = _cut(py, px, count, ty, tx, 1.0, float(b))
             inner = _cut(ty, tx, inner, sy, sx, -1.0, -float(b + 1))
             area = _shoelace(sx, sy, inner)
-            if area > 1e-9:
+            if area > sliver:
                 i[k], j[k], w[k] = a, b, area
                 total += area
                 k += 1
