@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,27 @@ def test_a_damaged_file_is_named(folder: Path, name: str) -> None:
     (folder / name).write_bytes(content)
     with pytest.raises(BundleError, match=f"{name} is not the file that model.json names"):
         bundles.load(folder)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "[]",
+        lambda text: text.replace('"digests"', '"digest_s"'),
+        lambda text: text.replace('"scale": 0.4', '"scale": 0.8'),
+        lambda text: "\ufffe",
+    ],
+    ids=["truncated", "a list", "a key fewer", "another scale", "no text"],
+)
+def test_a_damaged_description_is_named(folder: Path, damage: Callable[[str], str]) -> None:
+    text = (folder / "model.json").read_text()
+    assert damage(text) != text
+    (folder / "model.json").write_text(damage(text), encoding="utf-16")
+    with pytest.raises(BundleError, match=r"model\.json is not the file that was written"):
+        bundles.load(folder)
+    (folder / "model.json").write_text(text)
+    bundles.load(folder)
 
 
 def test_a_missing_file_and_a_later_format_are_told(folder: Path) -> None:

@@ -50,6 +50,11 @@ def test_quantiles_invert_the_calibrated_cdf() -> None:
         np.testing.assert_allclose(found, q, atol=1e-9)
 
 
+def test_a_redshift_that_is_not_finite_is_named() -> None:
+    with pytest.raises(ValueError, match="1 held-out redshifts are not finite, the first in row 3"):
+        Calibration.fit(overconfident(FITTED), np.where(np.arange(1000) == 3, np.nan, Z[FITTED]))
+
+
 def test_histograms_are_flattened() -> None:
     edges = np.linspace(0, 5, 201)
     p = np.diff(overconfident(FITTED).cdf(edges[:, None]), axis=0).T

@@ -107,11 +107,13 @@ def test_groups_are_normalised_over_channels_and_pixels() -> None:
 
 REFUSED = {
     "a loop": ("layers: &a [residual: *a]", "aliases are not allowed"),
+    "a key twice": ("layers: [conv: {channels: 3, size: 3, channels: 4}]", "'channels' is given twice"),
+    "a layer twice": ("layers:\n- dense: 3\n  dense: 4", "line 3: 'dense' is given twice"),
     "a negative size": ("layers: [conv: {channels: -3, size: 3}]", r"layer 1 \(conv\): channels is -3"),
     "a size that is no number": ("layers: [conv: {channels: 3.5, size: 3}]", "must be a whole number"),
     "a size that is true": ("layers: [dense: true]", "must be a whole number"),
     "10^12 parameters": ("layers: [global_pool, dense: 1000000, dense: 1000000]", r"layer 3 \(dense\).*1e\+12 param"),
-    "a number of 5000 digits": (f"layers: [dense: 1{'0' * 5000}]", "holds a number that is none"),
+    "a number of 5000 digits": (f"layers: [dense: 1{'0' * 5000}]", "holds a number or date that is none"),
     "a kernel too large": ("layers: [conv: {channels: 4, size: 40, padding: valid}]", "does not fit into 16 x 16"),
     "pools down to nothing": (f"layers: [{', '.join(['pool'] * 5)}, flatten]", r"layer 5 \(pool\).*1 x 1 pixels"),
     "a dense layer on an image": ("layers: [dense: 3]", "put flatten or global_pool before it"),

@@ -17,6 +17,8 @@ from inzitu.learn.images import (
     present,
     symmetry,
 )
+from inzitu.learn.inzitu_network import apertures
+from inzitu.learn.ood import colours
 
 BANDS = "ugriz"
 
@@ -46,6 +48,15 @@ def test_a_blank_pixel_becomes_sky_and_a_blank_band_is_known() -> None:
     assert applied[0, 3, 3, 1] == 0
     assert not applied[1, :, :, 4].any()
     np.testing.assert_array_equal(present(images), [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
+
+
+def test_pixels_as_large_as_a_number_can_be_keep_what_is_summed_finite() -> None:
+    images = noise(2)
+    images[0, 3:9, 3:9] = 3e38
+    images[1, 3:9, 3:9, ::2], images[1, 3:9, 3:9, 1::2] = -3e38, 3e38
+    normalisation = Normalisation((1e-3,) * 5)
+    assert np.isfinite(np.asarray(apertures(normalisation.apply(images)))).all()
+    assert np.isfinite(np.asarray(colours(jnp.asarray(images), jnp.full(5, 1e-3)))).all()
 
 
 def test_the_normalisation_survives_json() -> None:

@@ -71,6 +71,15 @@ def test_it_is_small_and_survives_a_file(tmp_path: Path) -> None:
     assert admission.read(path.read_bytes()) == shipment().json
 
 
+def test_two_parameters_of_one_name_are_refused_where_they_are_shipped() -> None:
+    with pytest.raises(ShipmentError, match=r"Several parameters are called 'a\.b'"):
+        ship(
+            lambda p, images: images[:, 0, 0, :1] * p["a.b"] * p["a"]["b"],
+            lambda key: {"a.b": jnp.ones(1), "a": {"b": jnp.ones(1)}},
+            input_shape=SHAPE,
+        )
+
+
 def test_loss_and_gradients_are_those_of_native_code() -> None:
     network = build_shipped(shipment().json, key=jax.random.key(3), input_shape=SHAPE, head="mixture(2)")
     native = initial(jax.random.key(3))
@@ -181,6 +190,17 @@ def counting_down(raw: jax.Array, p: Parameters) -> jax.Array:
     return jnp.asarray(raw + step)
 
 
+def overflowing(counter: Any, last: int, step: int) -> Callable[[jax.Array, Parameters], jax.Array]:
+    def change(raw: jax.Array, p: Parameters) -> jax.Array:
+        def turn(c: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            return c[0] + counter(step), c[1] * 0.5
+
+        spun = jax.lax.while_loop(lambda c: c[0] < counter(last), turn, (counter(0), raw))[1]
+        return jnp.asarray(raw + jax.lax.stop_gradient(spun))
+
+    return change
+
+
 def calling_back(raw: jax.Array, p: Parameters) -> jax.Array:
     shape = ABSTRACT(raw.shape, raw.dtype)
     return jnp.asarray(raw + jax.lax.stop_gradient(jax.pure_callback(lambda x: x, shape, jax.lax.stop_gradient(raw))))
@@ -196,6 +216,10 @@ def long_loops(raw: jax.Array, p: Parameters) -> jax.Array:
 HARMFUL: dict[str, tuple[Callable[[jax.Array, Parameters], jax.Array], str]] = {
     "an endless while": (endless, "while loop whose end cannot be seen.*lax.scan"),
     "a counter that falls": (counting_down, "counter does not rise"),
+    "a counter that overflows": (overflowing(jnp.int8, 127, 2), "passes the largest number of its type"),
+    "a counter without sign that does": (overflowing(jnp.uint8, 255, 2), "passes the largest number of its type"),
+    "a counter of large steps": (overflowing(jnp.int32, 2**31 - 1, 2**30), "passes the largest number of its type"),
+    "a counter that is no integer": (overflowing(jnp.float32, 10, 1), "while loop whose end cannot be seen"),
     "10^10 turns": (long_loops, "runs more than 2000000 operations"),
     "a huge constant": (lambda raw, p: raw + jnp.zeros((300_000_000,)).sum(), "array of 1.2e"),
     "a constant that is a parameter": (

@@ -315,6 +315,7 @@ def test_what_a_training_measures_is_of_its_training_rows_alone() -> None:
         (lambda images, labels, split: labels.put(3, np.nan), "1 rows have no finite label .rows 3."),
         (lambda images, labels, split: labels.fill(0.3), "all training labels are 0.3: there is nothing to learn"),
         (lambda images, labels, split: split.fill(0), "the split has no validation rows"),
+        (lambda images, labels, split: split[:15].fill(2), r"the split has \d train rows, 11 are needed"),
         (lambda images, labels, split: images[..., 1].fill(np.nan), "band 1 has a noise of nan"),
     ],
 )
@@ -326,6 +327,12 @@ def test_rows_that_cannot_be_learned_from_are_refused(
     change(images, labels, split)
     with pytest.raises(ValueError, match=message):
         train(images, labels, split, recipe=TINY)
+
+
+def test_a_label_beyond_single_precision_is_refused() -> None:
+    images, labels = coloured(30)
+    with pytest.raises(ValueError, match=r"1 rows have no finite label \(rows 3\)"):
+        train(images, np.where(np.arange(30) == 3, 1e200, labels), thirds(30), recipe=TINY)
 
 
 def test_labels_outside_the_head_are_refused_before_anything_is_trained() -> None:

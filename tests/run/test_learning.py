@@ -95,6 +95,27 @@ def test_a_declared_network_learns_predicts_is_scored_and_drawn(inputs: dict[str
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures.values())
 
 
+def test_a_stamp_whose_pdf_is_not_finite_is_a_row_with_a_status(
+    inputs: dict[str, Path], work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = bundles.Bundle.arrays
+
+    def broken(bundle: bundles.Bundle, images: np.ndarray, scalars: Any = None) -> dict[str, np.ndarray]:
+        found = {name: values.copy() for name, values in arrays(bundle, images, scalars).items()}
+        found["means"][images[:, 0, 0, 0] == 7.0] = np.nan
+        return found
+
+    images = np.load(inputs["cutouts"] / "pixels.npy")
+    images[64, 0, 0, 0] = 7.0
+    write_cutouts(inputs["cutouts"], images)
+    learned = trained(inputs, work, epochs=2)
+    monkeypatch.setattr(bundles.Bundle, "arrays", broken)
+    rows = {row["source_id"]: row for row in pq.read_table(predicted(learned, work)["predictions"]).to_pylist()}
+    assert {name for name, row in rows.items() if row["status"] == "error"} == {"s64"}
+    assert rows["s64"]["z_median"] is rows["s64"]["means"] is None
+    assert all(row["z_median"] is not None for name, row in rows.items() if name != "s64")
+
+
 def test_scores_come_by_thirds_of_any_column(inputs: dict[str, Path], work: Work) -> None:
     found = predicted(trained(inputs, work, epochs=2), work)
     selection = pq.read_table(inputs["selection"])

@@ -81,7 +81,7 @@ def save(
     }
     about = dict(extra or {}) | _about(trained) | {"bands": list(bands), "scale": scale, "units": units}
     about |= {"digests": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}}
-    files["model.json"] = (json.dumps(about, indent=1, default=str) + "\n").encode()
+    files["model.json"] = _described(about)
     files["card.md"] = card(about).encode()
     for name, content in files.items():
         (folder / name).write_bytes(content)
@@ -195,10 +195,10 @@ def calibrated(model: Path, folder: Path, calibration: Calibration, *, rows: int
     rows
         On so many held-out rows.
     """
-    about = json.loads(_read(model / "model.json"))
+    about = _description(model)
     about |= {"calibration": calibration.json(), "calibrated_on": rows, "derived_from": about["digests"]}
     shutil.copytree(model, folder)
-    (folder / "model.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    (folder / "model.json").write_bytes(_described(about))
     (folder / "card.md").write_text(card(about), encoding="utf-8")
 
 
@@ -210,9 +210,7 @@ def load(folder: Path) -> Bundle:
     BundleError
         A file is missing, damaged or of a later version.
     """
-    about = json.loads(_read(folder / "model.json"))
-    if about.get("format") != FORMAT:
-        raise BundleError(f"{folder} has the bundle format {about.get('format')!r}; this version reads {FORMAT}")
+    about = _description(folder)
     content = {}
     for name, digest in about["digests"].items():
         content[name] = _read(folder / name)
@@ -227,6 +225,30 @@ def load(folder: Path) -> Bundle:
             f"{version('jax')}"
         ) from fault
     return Bundle(about, load_tensors(content["model.safetensors"]), jax.jit(program.call))
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    """Read what ``model.json`` says, if it is what was written."""
+    try:
+        about = json.loads(_read(folder / "model.json"))
+    except ValueError:  # truncated, or no text at all
+        about = None
+    if isinstance(about, dict) and about.get("format") != FORMAT:
+        raise BundleError(f"{folder} has the bundle format {about.get('format')!r}; this version reads {FORMAT}")
+    if not isinstance(about, dict) or about.get("digest") != _own_digest(about):
+        raise BundleError(f"{folder / 'model.json'} is not the file that was written: fetch the bundle anew")
+    return about
+
+
+def _described(about: Mapping[str, Any]) -> bytes:
+    """Write ``model.json``, with a digest of what it says."""
+    plain = json.loads(json.dumps(about, default=str))
+    return (json.dumps(plain | {"digest": _own_digest(plain)}, indent=1) + "\n").encode()
+
+
+def _own_digest(about: Mapping[str, Any]) -> str:
+    said = {name: value for name, value in about.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _read(path: Path) -> bytes:

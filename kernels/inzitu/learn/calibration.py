@@ -61,8 +61,12 @@ class Calibration:
         Raises
         ------
         ValueError
-            Too few rows.
+            Too few rows, or redshifts that are not finite.
         """
+        if bad := np.flatnonzero(~np.isfinite(z)).tolist():
+            raise ValueError(
+                f"{len(bad)} held-out redshifts are not finite, the first in row {bad[0]}: leave them out."
+            )
         if len(z) < FEWEST:
             raise ValueError(f"{len(z)} held-out rows are too few to calibrate on; {FEWEST} are needed.")
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int, Int8, Integer
 
 from inzitu.learn.images import Normalisation
+from inzitu.learn.ood import NEIGHBOURS
 from inzitu.learn.precision import pytree
 from inzitu.learn.split import Part
 
@@ -20,6 +21,8 @@ from inzitu.learn.split import Part
 HALF_FROM = 1 << 30
 # Rows that are read and normalised at a time.
 BLOCK = 4096
+# Training rows; fewer say nothing of what is usual.
+FEWEST = NEIGHBOURS + 1
 
 
 class DatasetError(ValueError):
@@ -82,19 +85,23 @@ def check(images: Stamps, labels: Float[np.ndarray, " n"], split: Integer[np.nda
     Raises
     ------
     DatasetError
-        Images of another form, lengths that differ, a part without rows, labels that are not finite or all equal.
+        Images of another form, lengths that differ, a part with too few rows, labels that are not finite or all equal.
     """
-    if len(images.shape) != 4:
-        raise DatasetError(f"the images have the shape {images.shape}; give them as (n, y, x, band)")
+    if len(images.shape) != 4 or images.shape[1] != images.shape[2]:
+        raise DatasetError(f"the images have the shape {images.shape}; give them as (n, y, x, band), as high as wide")
     if not images.shape[0] == len(labels) == len(split):
         raise DatasetError(
             f"{images.shape[0]} images, {len(labels)} labels and a split of {len(split)} rows: give one each a row"
         )
-    for part in (Part.TRAIN, Part.VALIDATION):
-        if not np.any(split == part):
-            raise DatasetError(f"the split has no {part.name.lower()} rows: give more rows or other fractions")
+    for part, fewest in ((Part.TRAIN, FEWEST), (Part.VALIDATION, 1)):
+        if (count := np.count_nonzero(split == part)) < fewest:
+            raise DatasetError(
+                f"the split has {count or 'no'} {part.name.lower()} rows, {fewest} are needed: give more rows or other "
+                "fractions"
+            )
     used = (split == Part.TRAIN) | (split == Part.VALIDATION)
-    bad = np.flatnonzero(used & ~np.isfinite(labels))
+    with np.errstate(over="ignore"):  # what float32 cannot hold is not finite
+        bad = np.flatnonzero(used & ~np.isfinite(np.asarray(labels, np.float32)))
     if bad.size:
         raise DatasetError(f"{bad.size} rows have no finite label (rows {_some(bad)}): leave them out")
     if np.ptp(labels[split == Part.TRAIN]) == 0:

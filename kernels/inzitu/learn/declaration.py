@@ -7,7 +7,7 @@ declaration can be refused by who answers a request. Docs: docs/use/own-network.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, get_args
 
 import yaml
@@ -52,7 +52,7 @@ def read(text: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise DeclarationError(f"The declaration is no valid YAML: {error}") from error
     except (RecursionError, ValueError) as error:
-        raise DeclarationError("The declaration nests too deeply or holds a number that is none.") from error
+        raise DeclarationError("The declaration nests too deeply or holds a number or date that is none.") from error
     if not isinstance(spec, dict):
         raise DeclarationError("A declaration is a mapping with the key 'layers'.")
     return spec
@@ -123,13 +123,20 @@ def _within(steps: Sequence[Step], limits: Limits) -> None:
 
 
 class _Plain(yaml.SafeLoader):
-    """YAML without anchors and aliases."""
+    """YAML without anchors and aliases, each key given once."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.events.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # PyYAML's stubs
             raise yaml.YAMLError(f"line {mark.line + 1}: aliases are not allowed; write the layers out")
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value]
+        for number, key in enumerate(keys):
+            if key in keys[:number]:
+                raise yaml.YAMLError(f"line {node.value[number][0].start_mark.line + 1}: {key!r} is given twice")
+        return super().construct_mapping(node, deep)
 
 
 class _Reader:

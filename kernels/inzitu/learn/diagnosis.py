@@ -50,7 +50,7 @@ def explained(
                 return f"{name} gives values that are not finite for {found}; lower the learning rate"
     losses = program.loss(parameters, images, scalars, labels)
     if found := _rows(losses, rows):
-        return f"the loss is not finite for {found}: look at their labels"
+        return f"the loss is not finite for {found}: look at their labels, or lower the learning rate"
     slopes = jax.grad(lambda p: jnp.mean(program.loss(p, images, scalars, labels)))(parameters)
     if bad := _layer(slopes):
         return f"the gradient of {bad} is not finite although every loss is"

@@ -16,6 +16,8 @@ from jaxtyping import Array, Float, Float32, Int, Key
 from inzitu.learn.fusion import unfused
 
 SYMMETRIES = 8
+# A flux of 1e25 times the noise. An archive may write 3e38 where it knows nothing; sums of such would not be finite.
+FARTHEST = 60.0
 # Enough to know a median to a thousandth of the noise.
 _PIXELS_FOR_NOISE = 1_000_000
 
@@ -61,11 +63,12 @@ class Normalisation:
         return cls(tuple(_noise(some[:, sky, band]) for band in range(bands)), softening)
 
     def apply(self, images: Float[Array | np.ndarray, "*n y x band"]) -> Float[Array, "*n y x band"]:
-        """Normalise images; a pixel that is not finite becomes 0, the value of empty sky."""
+        """Normalise images; a pixel that is not finite becomes 0, the value of empty sky; none passes `FARTHEST`."""
         if images.shape[-1] != len(self.sigmas):
             raise ImagesError(f"the images have {images.shape[-1]} bands, the normalisation {len(self.sigmas)}")
-        scaled = jnp.arcsinh(jnp.asarray(images, jnp.float32) / self._scale())
-        return jnp.where(jnp.isfinite(scaled), scaled, 0.0)
+        pixels = jnp.asarray(images, jnp.float32)
+        scaled = jnp.clip(jnp.arcsinh(pixels / self._scale()), -FARTHEST, FARTHEST)
+        return jnp.where(jnp.isfinite(pixels), scaled, 0.0)
 
     def _scale(self) -> Float[Array, " band"]:
         return jnp.asarray(self.sigmas, jnp.float32) * jnp.float32(self.softening)

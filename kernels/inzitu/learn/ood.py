@@ -22,6 +22,7 @@ MOST_REFERENCES = 2048
 APERTURE = 4.0  # radius [pixel]
 # Fluxes below so many times the aperture's noise count as noise: a ratio of two of them is no colour.
 SOFTENING = 5.0
+FARTHEST = 1e30  # [sigma]: sums of more would not be finite
 
 
 @pytree
@@ -94,8 +95,9 @@ def colours(images: Float[Array, "n y x band"], sigmas: Float[Array, " band"]) -
     rows, columns, bands = images.shape[1:]
     y, x = np.mgrid[:rows, :columns]
     inside = np.hypot(y - (rows - 1) / 2, x - (columns - 1) / 2) < APERTURE
-    fluxes = jnp.einsum("nyxb,yx->nb", images, jnp.asarray(inside, images.dtype))
-    magnitudes = jnp.arcsinh(fluxes / (SOFTENING * jnp.asarray(sigmas) * np.sqrt(inside.sum())))
+    scaled = jnp.clip(images / jnp.asarray(sigmas), -FARTHEST, FARTHEST)
+    fluxes = jnp.einsum("nyxb,yx->nb", scaled, jnp.asarray(inside, images.dtype))
+    magnitudes = jnp.arcsinh(fluxes / (SOFTENING * np.sqrt(inside.sum())))
     return magnitudes if bands == 1 else magnitudes[:, :-1] - magnitudes[:, 1:]
 
 

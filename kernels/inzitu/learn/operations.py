@@ -214,12 +214,23 @@ def _counted(operation: Any) -> int:
     raised = _producer(body.operations[len(body.operations) - 1].operands[index], body, "add")
     if _argument(raised.operands[0], body) != index:
         raise LookupError("its counter does not count")
+    highest = _highest(ir.RankedTensorType(compared.operands[0].type).element_type)
     step, first, last = (
         _number(value) for value in (raised.operands[1], operation.operands[index], compared.operands[1])
     )
     if step <= 0:
         raise LookupError("its counter does not rise")
-    return max(0, -(-(last - first) // step))
+    turns = max(0, -(-(last - first) // step))
+    if first + turns * step > highest:
+        raise LookupError("its counter passes the largest number of its type and begins anew below")
+    return turns
+
+
+def _highest(kind: Any) -> int:
+    """Give the largest number of a type of integers."""
+    if not isinstance(kind, ir.IntegerType):
+        raise LookupError("its counter is no integer")
+    return int(2 ** (kind.width - (0 if kind.is_unsigned else 1))) - 1
 
 
 def _producer(value: Any, block: Any, name: str) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,10 @@ def ship(
     tree = jax.eval_shape(initial, jax.random.key(0))
     leaves, structure = jax.tree.flatten(tree)
     names = _names(tree)
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ShipmentError(
+            f"Several parameters are called {twice[0]!r} by their places in the tree: rename their keys."
+        )
 
     def named_forward(parameters: dict[str, Array], images: Array, columns: Array) -> Array:
         own = jax.tree.unflatten(structure, [parameters[name] for name in names])

@@ -81,6 +81,7 @@ def predict(_: PredictParameters, inputs: Mapping[str, Path], work: Work) -> Out
             done += len(blocks[position])
             work.progress(done, total)
         columns = {name: np.concatenate([parts[i][name] for i in range(len(blocks))]) for name in parts.get(0, {})}
+        index, columns = _finite(index, columns, status)
         table = predictions_table(
             stamps,
             rows,
@@ -94,6 +95,17 @@ def predict(_: PredictParameters, inputs: Mapping[str, Path], work: Work) -> Out
         made[role] = work.folder / f"{role}.parquet"
         pq.write_table(table, made[role], row_group_size=100_000, compression="zstd")
     return Outcome(made=made, account={"predicted": done})
+
+
+def _finite(
+    index: np.ndarray, columns: Mapping[str, np.ndarray], status: np.ndarray
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the stamps whose PDFs are finite with their columns, and give the others a status."""
+    finite = np.ones(len(index), bool)
+    for values in columns.values():
+        finite &= np.isfinite(values).reshape(len(index), -1).all(axis=1)
+    status[index[~finite]] = "error"
+    return index[finite], {name: values[finite] for name, values in columns.items()}
 
 
 def _held_out(inputs: Mapping[str, Path], stamps: StampSet) -> dict[str, np.ndarray]:
