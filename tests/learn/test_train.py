@@ -332,7 +332,7 @@ def test_rows_that_cannot_be_learned_from_are_refused(
 def test_a_label_beyond_single_precision_is_refused() -> None:
     images, labels = coloured(30)
     with pytest.raises(ValueError, match=r"1 rows have no finite label \(rows 3\)"):
-        train(images, np.where(np.arange(30) == 3, 1e200, labels), thirds(30), recipe=TINY)
+        train(images, np.where(np.arange(30) == 3, np.float64(1e200), labels), thirds(30), recipe=TINY)
 
 
 def test_labels_outside_the_head_are_refused_before_anything_is_trained() -> None:
