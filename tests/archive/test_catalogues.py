@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inzitu.archive.catalogues import guess_positions, positions, read_table, unusable
+from inzitu.archive.streams import read_positions
 from inzitu.errors import TableFault
 
 
@@ -282,7 +284,7 @@ REMOTE = (
         (b'<?xml version="1.0" encoding="UTF-16"?>\n<VOTABLE/>', "UTF-16|well-formed"),
         (b"1.0,2.0\n3.0,4.0\n", "has no header"),
         (b"ra,dec,ra\n1,2,3\n", "column 'ra' twice"),
-        (b"ra,dec\n1,2\n1,2,3\n", "cannot be read as csv.*Expected 2 columns, got 3"),
+        (b"# list\nra,dec\n1,2\n1,2,3\n", r"upload: line 4 has 3 values where the header names 2; mend or remove it"),
         (b"# only\n# comments\n", "comments only"),
     ],
 )
@@ -292,12 +294,66 @@ def test_a_file_that_cannot_be_used_says_what_it_is(tmp_path: Path, content: byt
         read_table(tmp_path / "upload")
 
 
+@pytest.mark.parametrize("reader", [read_table, read_positions])
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [('4;"5;6"', "line 50003 has 2 values"), ("4;5;6;7", "line 50003 has 4 values"), ("4", "line 50003 has 1 value ")],
+)
+@pytest.mark.parametrize("last", [False, True])
+def test_the_line_of_a_text_table_that_has_too_few_or_too_many_values_is_named(
+    tmp_path: Path, reader: Callable[[Path], object], line: str, said: str, last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inzitu.archive.delimited.BYTES", 10_000)
+    path = tmp_path / "list.csv"
+    after = "" if last else "\n" + '1;2;"a;b"\n' * 5
+    path.write_text("# from afar\nra;dec;name\n" + "1;2;x\n" * 49_999 + "\n" + line + after)
+    with pytest.raises(TableFault, match=rf"list\.csv: {said}.* names 3; mend or remove it"):
+        reader(path)
+
+
 def test_a_truncated_fits_table_says_so(tmp_path: Path) -> None:
     path = write(sample(), tmp_path / "list.fits")
     content = path.read_bytes()
     path.write_bytes(content[: len(content) - 2880 + 20])
     with pytest.raises(TableFault, match=r"truncated.*send it again"):
         read_table(path)
+
+
+@pytest.mark.parametrize("rows", [-1, -5, -10_000])
+@pytest.mark.parametrize("reader", [read_table, read_positions])
+def test_a_fits_table_of_fewer_rows_than_none_is_refused(
+    tmp_path: Path, rows: int, reader: Callable[[Path], object]
+) -> None:
+    path = write(Table({"ra": [1.0, 2.0], "dec": [0.0, 0.0]}), tmp_path / "list.fits")
+    path.write_bytes(path.read_bytes().replace(b"NAXIS2  =                    2", f"NAXIS2  = {rows:20}".encode()))
+    with pytest.raises(TableFault, match=r"list\.fits states a size of its table that none has; write or send it"):
+        reader(path)
+
+
+@pytest.mark.parametrize("reader", [read_table, read_positions])
+def test_a_fits_table_with_an_unknown_kind_of_column_is_the_users_fault(
+    tmp_path: Path, reader: Callable[[Path], object]
+) -> None:
+    path = write(Table({"ra": [1.0], "dec": [0.0]}), tmp_path / "list.fits")
+    path.write_bytes(path.read_bytes().replace(b"TFORM1  = 'D ", b"TFORM1  = '9Q"))
+    with pytest.raises(TableFault, match=r"list\.fits is no valid FITS table: .*9Q; write it again"):
+        reader(path)
+
+
+@pytest.mark.parametrize("values", [np.ones((3, 2)), np.ones(3) * 1j])
+def test_positions_in_columns_of_arrays_or_complex_numbers_are_refused_by_name(
+    tmp_path: Path, values: np.ndarray
+) -> None:
+    path = write(Table({"ra": values, "dec": np.zeros(3)}), tmp_path / "list.fits")
+    with pytest.raises(TableFault, match=r"list\.fits .* the column ra holds arrays or complex numbers; name one"):
+        read_positions(path)
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "list.parquet"
+    pq.write_table(pa.table([[1.0], [2.0], [3.0]], names=["ra", "dec", "ra"]), path)
+    with pytest.raises(TableFault, match=r"list\.parquet: The list names the column 'ra' twice; give each a name"):
+        read_positions(path)
 
 
 def test_a_fits_image_is_no_table(tmp_path: Path) -> None:

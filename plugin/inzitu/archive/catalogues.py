@@ -7,6 +7,7 @@ metadata. Everything guessed can be overridden. For the file formats see `inzitu
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -93,9 +94,11 @@ def guess_positions(table: pa.Table, *, ra: str | None = None, dec: str | None =
     Raises
     ------
     TableFault
-        No such columns, or only one was named; the message lists the columns there are.
+        No such columns, or only one was named, or two have one name; the message lists the columns there are.
     """
     there = f"Its columns are: {', '.join(table.column_names) or 'none'}."
+    if twice := [name for name, count in Counter(table.column_names).items() if count > 1]:
+        raise TableFault(f"The list names the column {twice[0]!r} twice; give each a name of its own.")
     if (ra is None) != (dec is None):
         raise TableFault(
             f"Only {'ra' if dec is None else 'dec'} was named; name the columns of both, or of none. {there}"

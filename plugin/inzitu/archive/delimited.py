@@ -116,7 +116,11 @@ def read_csv(path: Path) -> pa.Table:
 
         return read_ecsv(path)
     options = pyarrow.csv.ReadOptions(column_names=layout.schema.names, skip_rows=layout.skipped)
-    return _table(path.read_bytes(), layout, options)
+    try:
+        return _table(path.read_bytes(), layout, options)
+    except pa.ArrowInvalid:
+        _refuse_odd_line(path, layout)
+        raise
 
 
 def csv_batches(
@@ -145,11 +149,25 @@ def csv_batches(
                 table = _table(block, layout, options, include_columns=list(names), column_types=kinds)
             except pa.ArrowInvalid as error:
                 if "conversion error" not in str(error) or numbers == pa.string():
+                    _refuse_odd_line(path, layout)
                     raise
                 continue
             fields = [layout.schema.field(name).with_type(table.schema.field(name).type) for name in names]
             yield table.cast(pa.schema(fields)), fraction
             break
+
+
+def _refuse_odd_line(path: Path, layout: TextLayout) -> None:
+    """Name the line that has another number of values than there are columns, for Arrow does not."""
+    wanted = len(layout.schema)
+    with content(path) as (file, _):
+        for number, line in enumerate(file, start=1):
+            text = line.decode("utf-8-sig", "replace").strip("\r\n")
+            if number > layout.skipped and text.strip() and (found := len(_fields(text, layout.delimiter))) != wanted:
+                raise TableFault(
+                    f"{path.name}: line {number} has {found} value{'s' * (found > 1)} where the header names {wanted}; "
+                    "mend or remove it, or send the list again if it was cut off there."
+                )
 
 
 def _blocks(path: Path, layout: TextLayout) -> Iterator[tuple[bytes, float]]:

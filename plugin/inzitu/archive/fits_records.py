@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,7 +75,7 @@ class FitsLayout:
 
     def columns(self, records: np.ndarray, names: list[str]) -> pa.Table:
         """Return some columns of some records, in the units of the table."""
-        arrays = [self._column(records[name], self.scalings.get(name)) for name in names]
+        arrays = [self._column(name, records[name]) for name in names]
         return pa.table(
             arrays,
             schema=pa.schema(
@@ -82,7 +83,10 @@ class FitsLayout:
             ),
         )
 
-    def _column(self, values: np.ndarray, scaling: Scaling | None) -> pa.Array[Any]:
+    def _column(self, name: str, values: np.ndarray) -> pa.Array[Any]:
+        if values.ndim > 1 or values.dtype.kind == "c":
+            raise ValueError(f"the column {name} holds arrays or complex numbers; name one with a number in each row")
+        scaling = self.scalings.get(name)
         array: pa.Array[Any]
         if values.dtype.kind == "S":
             array = pa.array(np.char.decode(values, "ascii", "replace"))
@@ -127,7 +131,7 @@ def open_fits_table(path: Path) -> Iterator[Any]:
     Raises
     ------
     TableFault
-        The file holds no table, or ends before its table does.
+        The file holds no table, or ends before its table does, or its header is not as the standard has it.
     """
     from astropy.io import fits
     from astropy.utils.exceptions import AstropyUserWarning
@@ -136,17 +140,29 @@ def open_fits_table(path: Path) -> Iterator[Any]:
         # astropy warns where a file ends early; what matters of that is an error here.
         warnings.simplefilter("ignore", AstropyUserWarning)
         with fits.open(path, memmap=True) as hdus:
-            hdu = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)), None)
+            impossible = TableFault(f"{path.name} states a size of its table that none has; write or send it again.")
+            try:
+                hdu = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)), None)
+            except OSError as error:
+                if error.errno == errno.EINVAL:  # astropy looks for its end before the file
+                    raise impossible from error
+                raise
             if hdu is None:
                 _read_through(path)  # a stream that is cut off has no table for astropy
                 raise TableFault(f"{path.name} is a FITS file without a table; give one with a table extension.")
-            end = hdu.fileinfo()["datLoc"] + hdu.header["NAXIS1"] * hdu.header["NAXIS2"] + hdu.header["PCOUNT"]
+            width, rows, heap = (hdu.header[key] for key in ("NAXIS1", "NAXIS2", "PCOUNT"))
+            if min(width, rows, heap) < 0:
+                raise impossible
+            end = hdu.fileinfo()["datLoc"] + width * rows + heap
             # How long a compressed file is shows when it is read.
             if end > (size := path.stat().st_size) and not is_packed(path):
                 raise TableFault(
                     f"{path.name} is truncated: its table ends at byte {end}, it at {size}; send it again."
                 )
-            yield hdu
+            try:
+                yield hdu
+            except fits.VerifyError as error:
+                raise TableFault(f"{path.name} is no valid FITS table: {error}; write it again.") from error
 
 
 def _read_through(path: Path) -> None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from xml.parsers.expat import ExpatError
 
 import pyarrow as pa
 import pyarrow.dataset
@@ -57,7 +58,7 @@ def as_table_fault(path: Path, form: str) -> Iterator[None]:
         yield
     except (TableFault, FileNotFoundError):
         raise
-    except (pa.ArrowException, ValueError, OSError, LookupError, TypeError) as error:
+    except (pa.ArrowException, ExpatError, ValueError, OSError, LookupError, TypeError) as error:
         # Parsers are many and so are their errors; the first line says what, the rest is theirs.
         said = str(error).partition("\n")[0].strip().rstrip(".") or type(error).__name__
         raise TableFault(f"{path.name} cannot be read as {form}: {said}.") from error

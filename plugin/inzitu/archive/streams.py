@@ -7,6 +7,7 @@ gzip, are read in batches, in bounded memory; `inzitu.archive.partitions` tells 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,12 +65,24 @@ def position_batches(
     empty = True
     for number, file in enumerate(files):
         part = Partition.whole(file)
-        wanted = position_columns(part.schema.empty_table(), ra=ra, dec=dec)
+        with _named(file):
+            wanted = position_columns(part.schema.empty_table(), ra=ra, dec=dec)
         for table, read in part.batches(wanted):
             empty = False
-            yield Batch(*positions(table, ra=ra, dec=dec, unit=unit, frame=frame), (number + read) / len(files))
+            with _named(file):
+                lon, lat = positions(table, ra=ra, dec=dec, unit=unit, frame=frame)
+            yield Batch(lon, lat, (number + read) / len(files))
     if empty:
         raise TableFault(f"{path.name} has no rows; give at least one.")
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say of which list a fault is, for there are two in a crossmatch."""
+    try:
+        yield
+    except TableFault as error:
+        raise TableFault(str(error) if path.name in str(error) else f"{path.name}: {error}") from error
 
 
 def read_positions(
