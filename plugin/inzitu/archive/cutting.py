@@ -14,14 +14,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Integer
 
-from inzitu.archive.unfinished import Unfinished
-from inzitu.errors import ParameterFault
+from inzitu.archive.unfinished import Unfinished, alone, check_place
 from inzitu.hips import Cutouts, Status, Survey, TileError, TileRead, cutouts, groups
 from inzitu.sky.crossmatch import threads as processors
 
 GROUP_BYTES = 64 << 20
 """Most bytes of a group's pixels."""
-SUFFIXES = (".npz", ".npy", ".zarr")
 
 type Progress = Callable[[int, int], None]
 """Called with the rows done and the rows in all."""
@@ -80,29 +78,30 @@ def cut_to_file(
     Raises
     ------
     ParameterFault
-        The output's name has another ending, or an unfinished run of another request is in its place.
+        The output's name has another ending, something of another kind is in its place, an unfinished run of another
+        request is, or another process is at it.
     ValueError
         A parameter is out of its limits.
     OSError
         The disk has no room for the output.
     """
     out = Path(out)
-    if out.suffix not in SUFFIXES:
-        raise ParameterFault(f"{out.name} must end in one of {', '.join(SUFFIXES)}.")
+    check_place(out)
     asked = _Asked(tuple(surveys), ra, dec, size=size, scale=scale, resampling=resampling, angle=angle)
     # Cutting nothing refuses what cannot be cut, before anything is begun that a right request would trip over.
     asked.cut(np.empty(0, np.int64))
-    part = Unfinished.open(out.with_name(out.name + ".part"), asked.words, (len(ra), size, size, len(surveys)))
-    undone = part.undone
     read = _Read()
-    # Closed in any case: else an interruption would have to wait for all that is left.
-    with closing(_in_groups(asked, part, undone, threads or processors())) as dealt:
-        for count, group in dealt:
-            read.take(group)
-            if progress:
-                progress(len(ra) - len(undone) + count, len(ra))
-    worst = part.status.max(axis=1)
-    part.finish(out, ra, dec)
+    with alone(folder := out.with_name(out.name + ".part")):
+        part = Unfinished.open(folder, asked.words, (len(ra), size, size, len(surveys)))
+        undone = part.undone
+        # Closed in any case: else an interruption would have to wait for all that is left.
+        with closing(_in_groups(asked, part, undone, threads or processors())) as dealt:
+            for count, group in dealt:
+                read.take(group)
+                if progress:
+                    progress(len(ra) - len(undone) + count, len(ra))
+        worst = part.status.max(axis=1)
+        part.finish(out, ra, dec)
     return Summary(
         rows=len(ra),
         statuses={Status(value).word: count for value, count in sorted(Counter(worst.tolist()).items())},

@@ -1,18 +1,21 @@
 """Cutouts on their way to a file: arrays on disk that fill row by row, until all rows are there.
 
 While it runs, everything is in a folder beside the output, `<out>.part`: the arrays and a description of the request.
-Room on the disk is taken at the start, so that a full disk is an error then; writing to a sparse file through a map
-would end the process instead. When all rows are there, the output is put together and renamed into place, and the
-folder goes.
+Room for them is taken at the start, so that a full disk is an error then; writing to a sparse file through a map would
+end the process instead. When all rows are there, the output is put together, for which `.npz` and `.zarr` need room
+again, and renamed into place; only then the folder goes.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import math
 import os
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,8 @@ from inzitu.hips import Cutouts
 CHUNK_BYTES = 16 << 20
 """Bytes of a chunk of the Zarr array, before compression."""
 REQUEST = "request.json"
+LOCK = "lock"
+SUFFIXES = (".npz", ".npy", ".zarr")
 UNDONE = -1
 """Stands in `status` for a row that has not been cut."""
 
@@ -54,7 +59,7 @@ class Unfinished:
             The disk has no room.
         """
         stated = folder / REQUEST
-        if stated.exists():
+        if stated.exists() and (folder / "pixels.npy").exists():  # else it died when they had been handed over
             if (before := json.loads(stated.read_text(encoding="utf-8"))) != request:
                 differing = ", ".join(key for key in request if before.get(key) != request[key])
                 raise ParameterFault(
@@ -80,10 +85,12 @@ class Unfinished:
         self.status[rows] = stamps.status
 
     def hand_over(self, path: Path, out: Path) -> None:
-        """Move what is whole out of the folder; from here on, the same request begins anew."""
-        (self.folder / REQUEST).unlink()
+        """Move what is whole out of the folder; only then, the same request begins anew."""
+        if out.is_dir():  # a Zarr group, which no rename replaces
+            out.replace(self.folder / "earlier")
         path.replace(out)
-        shutil.rmtree(self.folder)
+        (self.folder / REQUEST).unlink()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def finish(self, out: Path, ra: Float[np.ndarray, " n"], dec: Float[np.ndarray, " n"]) -> None:
         """Put the output together, rename it into place and remove the folder."""
@@ -101,18 +108,67 @@ class Unfinished:
                 _write_npz(new, self.folder / "pixels.npy", rows)
             case ".npy":
                 _write_npz(self.folder / "rows.npz", None, rows)
-                (self.folder / "rows.npz").replace(out.with_name(out.name + ".rows.npz"))
+                (self.folder / "rows.npz").replace(_rows_beside(out))
                 new = self.folder / "pixels.npy"
             case _:
-                _write_zarr(new, self.pixels, rows)
-                shutil.rmtree(out, ignore_errors=True)
+                with _disk_of(new, self.pixels.nbytes):
+                    _write_zarr(new, self.pixels, rows)
         self.hand_over(new, out)
+
+
+def check_place(out: Path) -> None:
+    """Refuse an output that could not be put in its place, or in whose place lies something else than its like.
+
+    Raises
+    ------
+    ParameterFault
+        Its name has another ending, or what is there is of another kind.
+    """
+    if out.suffix not in SUFFIXES:
+        raise ParameterFault(f"{out.name} must end in one of {', '.join(SUFFIXES)}.")
+    if out.suffix == ".zarr":
+        group = any((out / name).is_file() for name in ("zarr.json", ".zgroup"))
+        wrong, kind = [out] if out.exists() and not group else [], "no Zarr group"
+    else:
+        wrong, kind = [path for path in (out, _rows_beside(out)) if path.is_dir()], "a folder"
+    if wrong:
+        raise ParameterFault(f"{wrong[0]} is there and is {kind}; move it away, or give another name.")
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep a folder to this process, by a lock that the kernel takes back from a process that dies.
+
+    Raises
+    ------
+    ParameterFault
+        Another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ParameterFault(f"another process is filling {folder}; wait for it, or give another name.") from None
+        yield
 
 
 def _begin(folder: Path, shape: tuple[int, int, int, int]) -> None:
     """Make the arrays, with all the room that they need on the disk."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.iterdir():
+        if left.is_dir():
+            shutil.rmtree(left)
+        elif left.name != LOCK:
+            left.unlink()
+    try:
+        _make(folder, shape)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+
+
+def _make(folder: Path, shape: tuple[int, int, int, int]) -> None:
     n, bands = shape[0], shape[3]
     for name, kind, of in (
         ("pixels", "<f4", shape),
@@ -120,18 +176,36 @@ def _begin(folder: Path, shape: tuple[int, int, int, int]) -> None:
         ("fraction", "<f4", (n, bands)),
         ("flags", "u1", (n, bands)),
     ):
-        with (folder / f"{name}.npy").open("wb") as file:
+        path, length = folder / f"{name}.npy", math.prod(of) * np.dtype(kind).itemsize
+        with _disk_of(path, length), path.open("wb") as file:
             np.lib.format.write_array_header_1_0(
                 file, {"descr": np.dtype(kind).str, "fortran_order": False, "shape": of}
             )
             file.flush()
-            if length := int(np.prod(of)) * np.dtype(kind).itemsize:
+            if length:
                 os.posix_fallocate(file.fileno(), file.tell(), length)
     np.load(folder / "status.npy", mmap_mode="r+")[...] = UNDONE
 
 
+def _rows_beside(out: Path) -> Path:
+    """Return where all but the pixels goes of an output that is a plain array."""
+    return out.with_name(out.name + ".rows.npz")
+
+
+@contextmanager
+def _disk_of(path: Path, length: int) -> Iterator[None]:
+    """Let an error of the disk say what was written and how much it needs: those of writing say neither."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, f"{error.strerror} for {length:,} bytes", str(path)) from error
+
+
 def _write_npz(path: Path, pixels: Path | None, rows: Mapping[str, Array]) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
+    length = (pixels.stat().st_size if pixels else 0) + sum(values.nbytes for values in rows.values())
+    with _disk_of(path, length), zipfile.ZipFile(path, "w") as archive:
         if pixels:
             archive.write(pixels, "pixels.npy")
         for name, values in rows.items():
