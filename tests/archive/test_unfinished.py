@@ -163,6 +163,22 @@ def test_a_disk_that_fills_at_the_end_is_named_and_keeps_what_was_cut(
     assert cut(name).resumed == len(RA)
 
 
+@pytest.mark.parametrize("key", ["hips_release_date", "obs_title"])
+def test_an_unfinished_run_is_not_gone_on_with_in_another_edition_of_a_survey(
+    cut: Cut, hips: Path, tmp_path: Path, key: str
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        cut("cut.npy", progress=stop_at(12))
+    stated = (hips / "properties").read_text()
+    (hips / "properties").write_text(f"{stated}{key} = 2030-01-01T00:00Z\n")
+    with pytest.raises(
+        ParameterFault, match=r"cut\.npy\.part holds an unfinished run with another edition of a survey"
+    ):
+        cut("cut.npy")
+    (hips / "properties").write_text(f"# the same, in other words\n{stated}")
+    assert cut("cut.npy").resumed >= 12
+
+
 # Who else is at it
 
 

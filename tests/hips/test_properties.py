@@ -101,6 +101,16 @@ def test_what_is_no_hips_is_said_to_be_none(tmp_path: Path) -> None:
         Survey.open(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "page", ["<!DOCTYPE html>\n<html><body>Welcome</body></html>", "\n <html>", "\ufeff<HTML lang=en>"]
+)
+def test_a_web_page_in_place_of_properties_is_named(tmp_path: Path, page: str) -> None:
+    Sky(noise(0, 8), 0, 8).write(tmp_path)
+    (tmp_path / "properties").write_text(page)
+    with pytest.raises(ValueError, match=r"in place of its properties is a web page .HTML.; point at the base"):
+        Survey.open(tmp_path)
+
+
 @given(st.text())
 def test_no_text_does_worse_than_a_value_error(text: str) -> None:
     with contextlib.suppress(ValueError):

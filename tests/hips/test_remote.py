@@ -51,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
         if manner == "busy" or (manner == "busy at first" and self.server.failures < 2):
             self.server.failures += 1
             return self.answer(503, b"later")
-        if manner == "html":
+        if manner == "html" or self.server.manner == "html everywhere":
             return self.answer(200, b"<html>Welcome</html>", kind="text/html")
         if manner == "plain html":
             return self.answer(200, b"<html>Welcome</html>" * 400)
@@ -99,6 +99,12 @@ def server(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def test_a_web_site_is_no_hips_and_said_to_be_one(server: Server, tmp_path: Path) -> None:
+    server.manner = "html everywhere"
+    with pytest.raises(OSError, match=f"{server.url}/properties: the server sent an HTML page"):
+        Survey.open(server.url, cache=tmp_path)
 
 
 @pytest.mark.parametrize("manner", ["well", "no ranges", "busy at first"])

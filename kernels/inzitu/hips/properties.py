@@ -64,6 +64,8 @@ class Properties:
         ValueError
             A keyword that reading needs is missing, or its value is impossible.
         """
+        if text.lstrip("\ufeff \r\n\t").startswith("<"):
+            raise ValueError(f"{where}: in place of its properties is a web page (HTML); point at the base of a HiPS.")
         stated = keywords(text)
         order = _integer(stated, ("hips_order", "maxOrder"), None, where)
         width = _integer(stated, ("hips_tile_width",), 512, where)

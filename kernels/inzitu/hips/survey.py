@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -104,6 +105,11 @@ class Survey:
     def properties(self) -> Mapping[str, str]:
         """The keywords of its `properties`."""
         return self.stated.stated
+
+    @property
+    def edition(self) -> str:
+        """What tells it from other editions: a SHA-256 of all that it states, its release date among it."""
+        return hashlib.sha256(repr(sorted(self.properties.items())).encode()).hexdigest()
 
     @property
     def order(self) -> int:

@@ -131,6 +131,7 @@ class _Asked:
         geometry = {name: getattr(self, name) for name in ("size", "scale", "resampling", "angle")}
         return {
             "surveys": [survey.uri for survey in self.surveys],
+            "edition of a survey": [survey.edition for survey in self.surveys],
             "positions": positions,
             "rows": len(self.ra),
         } | geometry
