@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 
 from inzitu.archive.matching import Counts, crossmatch_files
 from inzitu.archive.streams import position_batches
-from inzitu.errors import LimitFault, TableFault
+from inzitu.errors import LimitFault, ParameterFault, TableFault
 from inzitu.sky import Coverage
 from inzitu.sky.zones import HEIGHT
 
@@ -353,6 +353,44 @@ def test_a_list_without_rows_is_refused(tmp_path: Path) -> None:
     a, b = two_lists(10)
     with pytest.raises(TableFault, match=r"a\.parquet has no rows"):
         match(write(a.slice(0, 0), tmp_path / "a.parquet"), write(b, tmp_path / "b.parquet"))
+
+
+def test_a_list_of_which_no_row_has_a_position_is_refused(tmp_path: Path) -> None:
+    b = write(two_lists(10)[1], tmp_path / "b.parquet")
+    a = write(pa.table({"ra": ["x", "-999"], "dec": ["y", "-999"]}), tmp_path / "a.csv")
+    for files in ((a, b), (b, a)):
+        with pytest.raises(
+            TableFault, match=r"None of the 2 rows of a\.csv has a usable position in ra and dec; state"
+        ):
+            match(*files)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a.csv", r"The pairs would replace .*a\.csv, or lie in it; name another file"),
+        ("same.csv", r"The pairs would replace .*a\.csv, or lie in it; name another file"),
+        ("b.d/pairs.parquet", r"The pairs would replace .*b\.d, or lie in it; name another file"),
+        ("moc.fits", r"The pairs would replace .*moc\.fits"),
+        ("folder", r"folder is a folder; name a file for the pairs"),
+        ("a.csv/p.parquet", r"p\.parquet cannot be written: .*; name a file in another folder|would replace"),
+        ("file/p.parquet", r"p\.parquet cannot be written: .*; name a file in another folder"),
+    ],
+)
+def test_what_cannot_be_written_or_is_read_is_refused_before_anything_is_read(
+    tmp_path: Path, name: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = two_lists()
+    write(a, tmp_path / "a.csv"), write(b, tmp_path / "b.d")
+    (tmp_path / "same.csv").symlink_to(tmp_path / "a.csv")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    Coverage.from_text("3/700-703").write(tmp_path / "moc.fits")
+    before = (tmp_path / "a.csv").read_bytes()
+    monkeypatch.setattr("inzitu.archive.matching.position_batches", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(ParameterFault, match=said):
+        crossmatch_files(tmp_path / "a.csv", tmp_path / "b.d", 1.0, tmp_path / name, moc=tmp_path / "moc.fits")
+    assert (tmp_path / "a.csv").read_bytes() == before
 
 
 def test_a_failure_leaves_the_earlier_pairs_as_they_were(tmp_path: Path) -> None:

@@ -52,6 +52,26 @@ def test_a_row_without_redshift_is_kept_only_where_no_other_has_one() -> None:
     assert merged.verdict.tolist() == [Verdict.OVERRULED, Verdict.KEPT]
 
 
+@pytest.mark.parametrize("none", [np.inf, -np.inf, -9.0, -1.0])
+def test_what_cannot_be_a_redshift_is_none(none: float) -> None:
+    assert merge(*same_place(1), np.array([none]), radius=1.5).verdict.tolist() == [Verdict.ALONE]
+    assert merge(*same_place(2), np.array([none, none]), radius=1.5).verdict.tolist()[0] != Verdict.DISPUTED
+    merged = merge(*same_place(2), np.array([none, 3.0]), radius=1.5)
+    assert merged.kept.tolist() == [1, 1]
+    assert merged.verdict.tolist() == [Verdict.OVERRULED, Verdict.KEPT]
+
+
+def test_a_radius_of_nothing_joins_equal_places_and_one_out_of_range_is_refused() -> None:
+    ra, dec = np.array([10.0, 10.0, 10.0001]), np.zeros(3)
+    assert merge(ra, dec, np.ones(3), radius=0).kept.tolist() == [0, 0, 2]
+    for radius in (-1.0, np.nan, np.inf, 1e6):
+        with pytest.raises(ValueError, match=r"Radius .* is out of range; give one from 0 to 648000 arcsec"):
+            merge(ra, dec, np.ones(3), radius=radius)
+    for agreement in (-0.1, np.nan):
+        with pytest.raises(ValueError, match=r"agreement .* is out of range; give a part of 1 \+ z"):
+            merge(ra, dec, np.ones(3), radius=1.0, agreement=agreement)
+
+
 def test_agreement_grows_with_one_plus_z() -> None:
     z = np.array([3.0, 3.035])
     assert merge(*same_place(2), z, radius=1.5).verdict[1] == Verdict.MERGED

@@ -10,6 +10,7 @@ For lists in memory see `inzitu.sky.crossmatch`; it finds the same pairs.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -22,7 +23,7 @@ from inzitu.archive.catalogues import look_like_hours
 from inzitu.archive.pairs import PairSpool
 from inzitu.archive.spool import Spool
 from inzitu.archive.streams import Batch, position_batches
-from inzitu.errors import LimitFault
+from inzitu.errors import LimitFault, ParameterFault
 from inzitu.sky import Coverage
 from inzitu.sky.crossmatch import BAND, check_radius, match_band, threads
 from inzitu.sky.zones import HEIGHT, ZONES, Band, Zoned, bands, margin
@@ -126,12 +127,14 @@ def crossmatch_files(
         A list cannot be read, or has no positions or no rows.
     LimitFault
         More rows lie about one declination than can be matched in this memory.
+    ParameterFault
+        The output cannot be written, or would replace what is read.
     ValueError
         The radius is out of range, or the MOC cannot be read.
     """
     check_radius(radius)
     out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    _check_output(out, *(Path(path) for path in (a, b, moc) if path is not None))
     coverage = None if moc is None else Coverage.read(moc)
     tell = progress or _tell_nobody
     with ExitStack() as stack:
@@ -164,6 +167,22 @@ def crossmatch_files(
             hours_b=second.hours and unit_b is None,
             spilled=spilled,
         )
+
+
+def _check_output(out: Path, *read: Path) -> None:
+    """Refuse, before anything is read, an output that cannot be written or would replace what is read."""
+    if out.is_dir():
+        raise ParameterFault(f"{out} is a folder; name a file for the pairs.")
+    for path in read:
+        if out.resolve().is_relative_to(path.resolve()):
+            raise ParameterFault(
+                f"The pairs would replace {path}, or lie in it; name another file for them than {out}."
+            )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out.parent).close()
+    except (FileExistsError, NotADirectoryError, PermissionError, FileNotFoundError) as error:
+        raise ParameterFault(f"{out} cannot be written: {error.strerror}; name a file in another folder.") from error
 
 
 @dataclass(frozen=True, slots=True)

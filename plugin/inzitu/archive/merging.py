@@ -15,6 +15,7 @@ import numpy as np
 
 from inzitu.errors import LimitFault
 from inzitu.sky import cell_of, duplicates, usable
+from inzitu.sky.crossmatch import check_radius
 
 AGREEMENT = 0.01
 """Two redshifts agree when they differ by at most this times (1 + z)."""
@@ -84,7 +85,8 @@ def merge(
     ra, dec
         Positions [deg]; a row without one is alone.
     z
-        Redshifts; NaN where there is none, which agrees with anything and is kept only where no other has one.
+        Redshifts. NaN, infinity, and -1 or below (as some lists write -9) are none: that agrees with anything and is
+        kept only where no other row has one.
     radius
         Rows this near are one object [arcsec].
     agreement
@@ -99,11 +101,15 @@ def merge(
     Raises
     ------
     ValueError
-        The columns differ in length, or the radius is out of range.
+        The columns differ in length, or the radius or the agreement is out of range.
     LimitFault
         So many rows lie so near to each other that the list is not one of sources.
     """
+    check_radius(radius)
+    if not agreement >= 0:
+        raise ValueError(f"The agreement {agreement} is out of range; give a part of 1 + z, such as {AGREEMENT}.")
     n = len(ra)
+    z = np.where(np.isfinite(z) & (z > -1), z, np.nan)
     worth = np.zeros(n) if quality is None else np.nan_to_num(np.asarray(quality, dtype=np.float64), nan=-np.inf)
     rank = np.zeros(n, dtype=np.int64) if survey is None else _ranks(survey, priority)
     if not {len(dec), len(z), len(worth), len(rank)} == {n}:
@@ -124,7 +130,7 @@ def _check_crowding(ra: np.ndarray, dec: np.ndarray, radius: float) -> None:
     # Rows at one and the same place are no pairs yet. Cells of twice the radius tell in little time whether it is
     # worth counting: a crowd may lie where four of them meet.
     places = np.unique(ra[good] + 1j * dec[good])
-    order = int(np.clip(np.log2(_BASE_CELL / (2 * radius)), 0, 29))
+    order = int(np.clip(np.log2(_BASE_CELL / max(2 * radius, 1e-9)), 0, 29))
     cells = cell_of(places.real, places.imag, order)
     _, cell, counts = np.unique(cells, return_inverse=True, return_counts=True)
     if int((counts.astype(np.int64) ** 2).sum()) <= MOST_PAIRS / 4:

@@ -56,24 +56,29 @@ def position_batches(
     Raises
     ------
     TableFault
-        The list cannot be read, or has no positions, or no rows.
+        The list cannot be read, or has no rows, or none with a position.
     """
     files = parquet_files(path)
     if columns is None and path.is_dir():
         columns = position_names(path)
     ra, dec = columns or (None, None)
-    empty = True
+    rows = usable = 0
     for number, file in enumerate(files):
         part = Partition.whole(file)
         with _named(file):
             wanted = position_columns(part.schema.empty_table(), ra=ra, dec=dec)
         for table, read in part.batches(wanted):
-            empty = False
             with _named(file):
                 lon, lat = positions(table, ra=ra, dec=dec, unit=unit, frame=frame)
+            rows, usable = rows + len(lon), usable + int((~np.isnan(lon)).sum())
             yield Batch(lon, lat, (number + read) / len(files))
-    if empty:
+    if not rows:
         raise TableFault(f"{path.name} has no rows; give at least one.")
+    if not usable:
+        raise TableFault(
+            f"None of the {rows:,} rows of {path.name} has a usable position in {' and '.join(wanted)}; "
+            "state the columns or their unit, if they are others than these."
+        )
 
 
 @contextmanager
