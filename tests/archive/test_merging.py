@@ -63,7 +63,7 @@ def test_what_cannot_be_a_redshift_is_none(none: float) -> None:
 
 def test_a_radius_of_nothing_joins_equal_places_and_one_out_of_range_is_refused() -> None:
     ra, dec = np.array([10.0, 10.0, 10.0001]), np.zeros(3)
-    assert merge(ra, dec, np.ones(3), radius=0).kept.tolist() == [0, 0, 2]
+    assert merge(ra, dec, np.ones(3), radius=0.0).kept.tolist() == [0, 0, 2]
     for radius in (-1.0, np.nan, np.inf, 1e6):
         with pytest.raises(ValueError, match=r"Radius .* is out of range; give one from 0 to 648000 arcsec"):
             merge(ra, dec, np.ones(3), radius=radius)
