@@ -38,7 +38,7 @@ def main() -> None:
     """Run the command line; a fault is one line on stderr and exit status 1."""
     try:
         app()
-    except (Fault, ValueError, OSError) as error:
+    except (Fault, ValueError, OSError, MemoryError) as error:
         fault = as_fault(error)
         ERR.print(f"inzitu: {fault}", style="red")
         sys.exit(1)
@@ -123,7 +123,7 @@ Unit = Annotated[
     str | None,
     typer.Option(help="Unit of its positions, in place of what it says: deg, rad, or hour of right ascensions."),
 ]
-Frame = Annotated[str | None, typer.Option(help="icrs or galactic, in place of what its columns are called.")]
+Frame = Annotated[str | None, typer.Option(help="icrs, galactic or fk4 (B1950), in place of what it says.")]
 
 
 def _pair(columns: str | None) -> tuple[str, str] | None:
@@ -223,7 +223,10 @@ def cutouts(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     tally = ", ".join(f"{count:,} {status}" for status, count in summary.statuses.items() if count)
-    OUT.print(f"{out}: {summary.rows:,} rows: {tally}; {summary.tiles:,} tiles, {summary.bytes_read / 1e6:.1f} MB read")
+    read = f"{summary.tiles:,} tiles, {summary.bytes_read / 1e6:.1f} MB read"
+    if summary.resumed:
+        read = f"of which {summary.resumed:,} were cut before; {read} in this run"
+    OUT.print(f"{out}: {summary.rows:,} rows: {tally}; {read}")
     for message in summary.errors:
         ERR.print(message)
 

@@ -122,7 +122,7 @@ def as_fault(error: BaseException) -> Fault:
         case ValueError() if os.strerror(errno.ENOSPC) in str(error):  # as the library of the checkpoints says it
             return StorageFault(_no_room(os.strerror(errno.ENOSPC)))
         case MemoryError():
-            return ServiceFault("The job ran out of memory. Ask for fewer rows, a smaller network or a smaller batch.")
+            return ServiceFault("Memory ran out. Ask for fewer rows, smaller stamps, a smaller network or batch.")
         case ValueError():
             return UserFault(str(error))
         case OSError(strerror=str(reason), filename=str() | bytes() | PathLike() as path):

@@ -231,6 +231,58 @@ def test_an_archive_by_http_that_fails_fails_rows_in_bounded_time_and_the_next_r
     assert f"{len(RA)} ok" in inzitu(*words)[1]
 
 
+def test_memory_that_runs_out_is_told_in_a_line(inzitu: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    Sky(noise(1, 8), 1, 8).write(tmp_path / "hips")
+    Table({"ra": [1.0], "dec": [2.0]}).write("list.csv")
+    monkeypatch.setattr("inzitu.archive.cutting.cutouts", greedy)
+    words = ["cutouts", "--hips", "hips", "--positions", "list.csv", "--size", 3, "--scale", 900, "--out", "cut.npz"]
+    status, out, error = inzitu(*words)
+    assert (status, out) == (1, "")
+    assert error.endswith("inzitu: Memory ran out. Ask for fewer rows, smaller stamps, a smaller network or batch.\n")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--scale", "1e-300", "pixels are 1e-300 arcsec wide; they must be 1e-06 or more"),
+        ("--angle", "nan", "position angle nan is no angle"),
+        ("--angle", "inf", "position angle inf is no angle"),
+        ("--size", 100_000, "size is 100000 pixels; it must be 1 to 32768"),
+    ],
+)
+def test_what_cannot_be_cut_is_a_line_and_leaves_nothing(
+    inzitu: Say, tmp_path: Path, option: str, value: object, said: str
+) -> None:
+    Sky(noise(1, 8), 1, 8).write(tmp_path / "hips")
+    Table({"ra": [1.0], "dec": [2.0]}).write("list.csv")
+    words = ["cutouts", "--hips", "hips", "--positions", "list.csv", "--size", 3, "--scale", 0.1, "--out", "cut.npz"]
+    status, _, error = inzitu(*words, option, value)
+    assert (status, said in error, "Traceback" in error) == (1, True, False)
+    assert not list(tmp_path.glob("cut.npz*"))
+
+
+def test_a_run_that_goes_on_says_what_it_read_itself(
+    inzitu: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Sky(noise(1, 8), 1, 8).write(tmp_path / "hips")
+    ra, dec = positions(40)
+    Table({"ra": ra, "dec": dec}).write("list.csv")
+    words = ["cutouts", "--hips", "hips", "--positions", "list.csv", "--size", 3, "--scale", 900, "--out", "cut.npz"]
+    whole = inzitu(*words)[1]
+    assert whole.startswith("cut.npz: 40 rows: 40 ok; ")
+    assert "before" not in whole
+    with monkeypatch.context() as patch:
+        patch.setattr("inzitu.archive.unfinished._write_npz", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            inzitu(*words)
+    assert inzitu(*words)[1] == (
+        "cut.npz: 40 rows: 40 ok; of which 40 were cut before; 0 tiles, 0.0 MB read in this run\n"
+    )
+
+
 def test_a_disk_that_fills_keeps_the_finished_part_and_what_was_there(
     inzitu: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor as Pool
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import zarr
 
 from archive.test_stamps import written
 from inzitu.archive import stamps
-from inzitu.archive.cutting import cut_to_file
+from inzitu.archive.cutting import _can_have, cut_to_file
 from inzitu.archive.stampfile import Stamps
 from inzitu.errors import ParameterFault
 from inzitu.hips import Status, Survey, cutouts
@@ -127,6 +128,31 @@ def test_what_cannot_be_cut_leaves_nothing_in_the_way_of_what_can(
     with pytest.raises(ValueError, match=r"pixel|Resampling"):
         cut_to_file(surveys, read.ra, read.dec, tmp_path / "cut.npz", **{"size": SIZE, "scale": SCALE} | wrong)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_more_stamps_are_cut_side_by_side_than_there_is_memory_for(
+    source: tuple[Stamps, list[Survey]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, surveys = source
+    one = SIZE**2 * (60 + 4 * 5)  # of the entries of a bilinear plan and the pixels of five bands
+    for there_is, threads in ((5 * one, 4), (3.5 * one, 3), (one, 1)):
+        monkeypatch.setattr("inzitu.archive.cutting._can_have", lambda memory, most=there_is: memory <= most)
+        taken: list[int] = []
+        monkeypatch.setattr(
+            "inzitu.archive.cutting.ThreadPoolExecutor", lambda many, taken=taken: taken.append(many) or Pool(many)
+        )
+        cut_to_file(surveys, read.ra, read.dec, tmp_path / "cut.npz", size=SIZE, scale=SCALE, threads=4)
+        assert taken == [threads]
+    monkeypatch.setattr("inzitu.archive.cutting._can_have", lambda memory: memory < one)
+    (tmp_path / "cut.npz").unlink()
+    with pytest.raises(ParameterFault, match=r"16 x 16 pixels takes 2e-05 GB of memory.*ask for a smaller size"):
+        cut_to_file(surveys, read.ra, read.dec, tmp_path / "cut.npz", size=SIZE, scale=SCALE, threads=4)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_that_no_machine_has_cannot_be_had() -> None:
+    assert _can_have(1 << 10)
+    assert not _can_have(1 << 60)
 
 
 def test_an_unknown_ending_is_refused(source: tuple[Stamps, list[Survey]], tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ from inzitu.hips.survey import Survey
 from inzitu.hips.tiles import TileError
 from inzitu.sky import usable
 
-RESAMPLINGS = ("nearest", "bilinear", "area")
+RESAMPLINGS = {"nearest": 24, "bilinear": 60, "area": 220}
+"""Bytes that the plan of a stamp's pixel takes in each."""
 WIDEST = 10.0
 """Largest stamp [deg]: beyond, a gnomonic stamp's pixels differ in area by more than 1 %."""
 FINEST = 1e-6

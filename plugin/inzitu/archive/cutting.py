@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from inzitu.archive.unfinished import Unfinished, alone, check_place
-from inzitu.hips import Cutouts, Status, Survey, TileError, TileRead, cutouts, groups
+from inzitu.errors import ParameterFault
+from inzitu.hips import RESAMPLINGS, Cutouts, Status, Survey, TileError, TileRead, cutouts, groups
 from inzitu.sky.crossmatch import threads as processors
 
 GROUP_BYTES = 64 << 20
@@ -71,15 +72,16 @@ def cut_to_file(
     angle
         Position angle of the y axis, from north through east [deg].
     threads
-        That cut groups of rows side by side; as many as there are processors if not given.
+        That cut groups of rows side by side; as many as there are processors if not given. Fewer where there is no
+        memory for the stamps of all.
     progress
         Called after each group.
 
     Raises
     ------
     ParameterFault
-        The output's name has another ending, something of another kind is in its place, an unfinished run of another
-        request is, or another process is at it.
+        A stamp takes more memory than there is, the output's name has another ending, or in its place is something of
+        another kind, an unfinished run of another request, or another process at work.
     ValueError
         A parameter is out of its limits.
     OSError
@@ -90,12 +92,13 @@ def cut_to_file(
     asked = _Asked(tuple(surveys), ra, dec, size=size, scale=scale, resampling=resampling, angle=angle)
     # Cutting nothing refuses what cannot be cut, before anything is begun that a right request would trip over.
     asked.cut(np.empty(0, np.int64))
+    threads = asked.side_by_side(threads or processors())
     read = _Read()
     with alone(folder := out.with_name(out.name + ".part")):
         part = Unfinished.open(folder, asked.words, (len(ra), size, size, len(surveys)))
         undone = part.undone
         # Closed in any case: else an interruption would have to wait for all that is left.
-        with closing(_in_groups(asked, part, undone, threads or processors())) as dealt:
+        with closing(_in_groups(asked, part, undone, threads)) as dealt:
             for count, group in dealt:
                 read.take(group)
                 if progress:
@@ -142,6 +145,17 @@ class _Asked:
         dealt = groups(self.surveys, self.ra[rows], self.dec[rows], size=self.size, scale=self.scale, most=most)
         return [rows[group] for group in dealt]
 
+    def side_by_side(self, threads: int) -> int:
+        """Return how many of the threads can have the memory that a stamp takes; none is a fault."""
+        need = self.size**2 * (RESAMPLINGS[self.resampling] + 4 * len(self.surveys))
+        for many in range(threads, 0, -1):
+            if _can_have(many * need):
+                return many
+        raise ParameterFault(
+            f"A stamp of {self.size} x {self.size} pixels takes {need / 1e9:.2g} GB of memory while it is cut, more "
+            "than this process can have; ask for a smaller size, or allow it more."
+        )
+
     def cut(self, rows: Integer[np.ndarray, " m"]) -> Cutouts:
         """Cut the stamps of some rows."""
         return cutouts(
@@ -154,6 +168,15 @@ class _Asked:
             resampling=self.resampling,
             digests=False,
         )
+
+
+def _can_have(memory: int) -> bool:
+    """Tell whether this process would be given so many bytes."""
+    try:
+        np.empty(memory, np.uint8)
+    except MemoryError:
+        return False
+    return True
 
 
 @dataclass(slots=True)
