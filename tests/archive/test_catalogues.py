@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -189,8 +190,8 @@ def test_columns_of_any_name_can_be_said_to_be_galactic(tmp_path: Path) -> None:
     table = pa.table({"ra": [0.0], "dec": [0.0]})
     np.testing.assert_allclose(positions(table, frame="galactic"), [[266.404988], [-28.936177]], atol=1e-5)
     np.testing.assert_allclose(positions(pa.table({"l": [1.0], "b": [2.0]}), frame="icrs"), [[1.0], [2.0]])
-    with pytest.raises(TableFault, match="'fk4' is not known; give icrs or galactic"):
-        positions(table, frame="fk4")
+    with pytest.raises(TableFault, match="'fk6' is not known; give positions in icrs, galactic, fk4"):
+        positions(table, frame="fk6")
 
 
 def test_small_negative_declinations_keep_their_sign() -> None:
@@ -211,6 +212,37 @@ def test_galactic_positions_are_rotated_to_icrs(names: tuple[str, str]) -> None:
     ra, dec = positions(table)
     assert SkyCoord(ra[:2], dec[:2], unit="deg").separation(truth).arcsec.max() < 1e-6
     assert unusable(ra, dec).tolist() == [2]
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".bin2"])
+@pytest.mark.parametrize("inside", ["RESOURCE", "TABLE", "VOTABLE"])
+@pytest.mark.parametrize(
+    ("system", "frame"),
+    [
+        ('system="eq_FK4" equinox="B1950"', "fk4"),
+        ('system="eq_FK5" equinox="J2000.0"', "icrs"),
+        ('system="ICRS" epoch="J2016"', "icrs"),
+        ('system="galactic"', "galactic"),
+    ],
+)
+def test_the_coordinate_system_of_a_votable_counts(
+    tmp_path: Path, suffix: str, inside: str, system: str, frame: str
+) -> None:
+    path = write(Table({"ra": [10.0, 200.0], "dec": [-5.0, 30.0]}), tmp_path / f"list{suffix}")
+    text = re.sub(rf"(<{inside}[^>]*>)", rf'\1<COOSYS ID="s" {system}/>', path.read_text(), count=1)
+    path.write_text(text.replace('name="ra"', 'name="ra" ref="s"').replace('name="dec"', 'name="dec" ref="s"'))
+    sky = SkyCoord([10.0, 200.0], [-5.0, 30.0], unit="deg", frame=frame).icrs
+    for found in (positions(read_table(path)), read_positions(path)):
+        assert np.allclose(found, (sky.ra.deg, sky.dec.deg), rtol=0, atol=1e-9)
+    assert np.allclose(read_positions(path, frame="icrs"), ([10.0, 200.0], [-5.0, 30.0]))
+
+
+def test_a_coordinate_system_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    path = write(Table({"ra": [10.0], "dec": [-5.0]}), tmp_path / "list.xml")
+    text = path.read_text().replace("<TABLE>", '<COOSYS ID="s" system="ecl_FK5" equinox="J2000"/><TABLE>')
+    path.write_text(text.replace('name="ra"', 'name="ra" ref="s"'))
+    with pytest.raises(TableFault, match=r"list\.xml: The frame 'ecl_fk5j2000' is not known; .* icrs, galactic, fk4"):
+        read_positions(path)
 
 
 def test_equatorial_columns_go_before_galactic_ones() -> None:

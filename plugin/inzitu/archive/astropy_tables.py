@@ -27,8 +27,9 @@ def read_fits(path: Path) -> pa.Table:
 
     with open_fits_table(path) as hdu:
         header = hdu.header
-        ucds = {header.get(f"TTYPE{n}", ""): header.get(f"TUCD{n}", "") for n in range(1, header["TFIELDS"] + 1)}
-        return arrow_of(Table.read(hdu, format="fits"), ucds)
+        numbers = range(1, header["TFIELDS"] + 1)
+        said = {header.get(f"TTYPE{n}", ""): {"ucd": header.get(f"TUCD{n}", "")} for n in numbers}
+        return arrow_of(Table.read(hdu, format="fits"), said)
 
 
 def read_ecsv(path: Path) -> pa.Table:
@@ -38,16 +39,16 @@ def read_ecsv(path: Path) -> pa.Table:
     return arrow_of(Table.read(path, format="ascii.ecsv"), {})
 
 
-def arrow_of(table: Table, ucds: Mapping[str, str]) -> pa.Table:
-    """Return an astropy table as an Arrow table: masked values are null, units and UCDs go into the fields' metadata.
+def arrow_of(table: Table, said: Mapping[str, Mapping[str, str]]) -> pa.Table:
+    """Return an astropy table as an Arrow table: masked values are null, units go into the fields' metadata.
 
-    Columns of complex numbers have no counterpart in Arrow and are left out.
+    So does what else is said of a column. Columns of complex numbers have no counterpart in Arrow and are left out.
     """
     fields, arrays = [], []
     for name in table.colnames:
         if (array := _arrow_array(table[name])) is not None:
-            said = {"unit": table[name].unit, "ucd": ucds.get(name), "description": table[name].description}
-            fields.append(pa.field(name, array.type, metadata={key: str(text) for key, text in said.items() if text}))
+            words = {"unit": table[name].unit, "description": table[name].description, **said.get(name, {})}
+            fields.append(pa.field(name, array.type, metadata={key: str(text) for key, text in words.items() if text}))
             arrays.append(array)
     return pa.table(arrays, schema=pa.schema(fields))
 

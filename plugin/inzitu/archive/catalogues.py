@@ -69,6 +69,9 @@ GALACTIC = [
 ]
 """Names of galactic longitude and latitude."""
 
+FRAMES = ("icrs", "galactic", "fk4")
+"""Frames of positions that are read; the last is that of B1950."""
+
 UCDS = [
     ("pos.eq.ra;meta.main", "pos.eq.dec;meta.main"),
     ("pos_eq_ra_main", "pos_eq_dec_main"),
@@ -135,7 +138,8 @@ def positions(
     """Return right ascensions and declinations [deg], ICRS, one a row; NaN in both where a row has no usable position.
 
     Units come from the table's metadata, else from the form of the text (12:30:00 is hours in a right ascension), else
-    they are degrees. Columns with galactic names or UCDs are rotated to ICRS.
+    they are degrees. Columns with galactic names or UCDs are rotated to ICRS, and those that a VOTable puts in the
+    galactic frame or FK4 (B1950).
 
     Parameters
     ----------
@@ -146,31 +150,31 @@ def positions(
     unit
         Unit of both columns, in place of the table's own; hours are those of the right ascension only.
     frame
-        "icrs" or "galactic", in place of what the columns' names or UCDs say.
+        One of `FRAMES`, in place of what the table says.
 
     Raises
     ------
     TableFault
-        The list has no rows or no positions, or their unit is no angle.
+        The list has no rows or no positions, or their unit is no angle, or their frame is not known.
     """
     names = guess_positions(table, ra=ra, dec=dec)
     if table.num_rows == 0:
         raise TableFault(
             f"The list has no rows, only the columns {', '.join(table.column_names)}; give at least one row."
         )
-    if frame not in (None, "icrs", "galactic"):
-        raise TableFault(f"The frame {frame!r} is not known; give icrs or galactic.")
-    galactic = _is_galactic(table.schema, names) if frame is None else frame == "galactic"
+    frame = frame or _frame(table.schema, names)
+    if frame not in FRAMES:
+        raise TableFault(f"The frame {frame!r} is not known; give positions in {', '.join(FRAMES)} (B1950).")
     if ra is None and names[0].lower() == PARTS[0][0]:
         lon, lat = (_from_parts(table, name, hours=hours) for name, hours in zip(names, (True, False), strict=True))
     else:
-        lon = degrees(table.column(names[0]), unit or _said(table.schema, names[0], b"unit"), hours=not galactic)
+        lon = degrees(table.column(names[0]), unit or _said(table.schema, names[0], b"unit"), hours=frame != "galactic")
         of_both = None if unit is None or counts_hours(unit) else unit
         lat = degrees(table.column(names[1]), of_both or _said(table.schema, names[1], b"unit"), hours=False)
     lost = ~usable(lon, lat)
     lon, lat = np.where(lost, 0.0, lon), np.where(lost, 0.0, lat)
-    if galactic:
-        lon, lat = _icrs_of_galactic(lon, lat)
+    if frame != "icrs":
+        lon, lat = _icrs_of(frame, lon, lat)
     return np.where(lost, np.nan, lon % 360.0), np.where(lost, np.nan, lat)
 
 
@@ -230,14 +234,17 @@ def _said(schema: pa.Schema, name: str, key: bytes) -> str:
     return re.sub(r"\s", "", metadata.get(key, b"").decode("utf-8", "replace")).lower()
 
 
-def _is_galactic(schema: pa.Schema, names: tuple[str, str]) -> bool:
+def _frame(schema: pa.Schema, names: tuple[str, str]) -> str:
+    """Return the frame that the columns' names, UCDs or metadata say."""
     lon, lat = (name.lower() for name in names)
-    return (lon, lat) in GALACTIC or _said(schema, names[0], b"ucd").startswith(("pos.galactic", "pos_gal"))
+    if (lon, lat) in GALACTIC or _said(schema, names[0], b"ucd").startswith(("pos.galactic", "pos_gal")):
+        return "galactic"
+    return _said(schema, names[0], b"frame") or "icrs"
 
 
-def _icrs_of_galactic(lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    # Imported here because it takes longer than most lists, and most lists are equatorial.
-    from astropy.coordinates import Galactic, SkyCoord
+def _icrs_of(frame: str, lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # Imported here because it takes longer than most lists, and most lists are ICRS.
+    from astropy.coordinates import FK4, Galactic, SkyCoord
 
-    icrs = SkyCoord(lon, lat, unit="deg", frame=Galactic).icrs
+    icrs = SkyCoord(lon, lat, unit="deg", frame=Galactic() if frame == "galactic" else FK4(equinox="B1950")).icrs
     return icrs.ra.deg, icrs.dec.deg

@@ -115,7 +115,7 @@ def crossmatch_files(
     unit_a, unit_b
         Units of the positions, in place of what the lists say; hours are those of the right ascensions only.
     frame_a, frame_b
-        "icrs" or "galactic", in place of what the columns say.
+        "icrs", "galactic" or "fk4", in place of what the lists say.
     memory
         What may be used, the libraries not counted [byte].
     progress

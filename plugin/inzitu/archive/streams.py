@@ -51,7 +51,7 @@ def position_batches(
     unit
         Unit of both columns, in place of the list's own; hours are those of the right ascension only.
     frame
-        "icrs" or "galactic", in place of what the columns say.
+        "icrs", "galactic" or "fk4", in place of what the list says.
 
     Raises
     ------

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from inzitu.archive.packed import content
-from inzitu.archive.votables import refuse_entities, remote_data
+from inzitu.archive.votables import field_frames, refuse_entities, remote_data
 
 BYTES = 4 << 20
 """What is read at a time [byte]."""
@@ -86,7 +86,9 @@ def votable_layout(path: Path) -> VotableLayout | None:
     if any(field.datatype == "bit" for field in table.fields):
         return None
     fields = tuple(_field(field) for field in table.fields)
-    schema = pa.schema([pa.field(field.name, pa.null(), metadata=_said(field)) for field in table.fields])
+    frames = field_frames(path)
+    said = (_said(field, frames.get(field.name)) for field in table.fields)
+    schema = pa.schema([pa.field(f.name, pa.null(), metadata=words) for f, words in zip(fields, said, strict=True)])
     return VotableLayout(form, start, fields, schema)
 
 
@@ -151,8 +153,8 @@ def _field(field: Any) -> Field:
     return Field(field.name, kind, count, None if null is None else int(null))
 
 
-def _said(field: Any) -> dict[str, str]:
-    said = {"unit": field.unit, "ucd": field.ucd, "description": field.description}
+def _said(field: Any, frame: str | None) -> dict[str, str]:
+    said = {"unit": field.unit, "ucd": field.ucd, "description": field.description, "frame": frame}
     return {key: str(text) for key, text in said.items() if text}
 
 

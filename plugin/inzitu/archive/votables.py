@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import re
+from contextlib import suppress
 from pathlib import Path
 from xml.parsers import expat
 
@@ -35,8 +36,9 @@ def read_votable(path: Path) -> pa.Table:
 
     refuse_what_reaches_out(path)
     for table in parse(path, verify="ignore", invalid="mask").iter_tables():
-        ucds = {field.name: field.ucd or "" for field in table.fields}
-        return arrow_of(table.to_table(use_names_over_ids=True), ucds)
+        frames = field_frames(path)
+        said = {field.name: {"ucd": field.ucd or "", "frame": frames.get(field.name, "")} for field in table.fields}
+        return arrow_of(table.to_table(use_names_over_ids=True), said)
     raise TableFault(f"{path.name} is a VOTable without a TABLE element; give one with rows.")
 
 
@@ -75,8 +77,48 @@ def remote_data(path: Path) -> TableFault:
     return TableFault(f"{path.name} keeps its data at another address (STREAM href); send the data in the table.")
 
 
-class _RootReached(Exception):
-    """The prolog is over."""
+def field_frames(path: Path) -> dict[str, str]:
+    """Return the frame of each field of the first table that refers to a coordinate system (COOSYS), wherever that is.
+
+    It is icrs, galactic or fk4, which `inzitu.archive.catalogues` knows, or as the file has it.
+    """
+    systems: dict[str, str] = {}
+    references: dict[str, str] = {}
+
+    def begin(tag: str, attributes: dict[str, str]) -> None:
+        match tag.rpartition(":")[2]:
+            case "COOSYS":
+                systems[attributes.get("ID", "")] = _frame(
+                    attributes.get("system", "ICRS"), attributes.get("equinox", "")
+                )
+            case "FIELD" if "ref" in attributes:
+                references[attributes.get("name", "")] = attributes["ref"]
+            case "DATA":
+                raise _Reached
+            case _:
+                pass
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = begin
+    with content(path) as (file, _), suppress(_Reached):
+        parser.ParseFile(file)
+    return {name: systems[reference] for name, reference in references.items() if reference in systems}
+
+
+def _frame(system: str, equinox: str) -> str:
+    match system.lower().removeprefix("eq_"), re.sub(r"\.0*$", "", equinox.upper()):
+        case ("icrs", _) | ("fk5", "" | "J2000" | "2000"):
+            return "icrs"  # J2000 differs by some hundredths of an arcsecond
+        case ("fk4", "" | "B1950" | "1950"):
+            return "fk4"
+        case ("galactic", _):
+            return "galactic"
+        case _:
+            return f"{system} {equinox}".strip()
+
+
+class _Reached(Exception):
+    """What is looked for is over."""
 
 
 def _parse_prolog(path: Path) -> None:
@@ -88,7 +130,7 @@ def _parse_prolog(path: Path) -> None:
             raise TableFault(f"{path.name} is encoded in {encoding}; send it in UTF-8.")
 
     def reach_root(*_: object) -> None:
-        raise _RootReached
+        raise _Reached
 
     parser = expat.ParserCreate()
     parser.EntityDeclHandler = refuse_entity
@@ -101,6 +143,6 @@ def _parse_prolog(path: Path) -> None:
         file.seek(0)
         try:
             parser.ParseFile(file)
-        except _RootReached:
+        except _Reached:
             return
     raise TableFault(f"{path.name} is XML without an element.")
