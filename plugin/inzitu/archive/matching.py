@@ -139,7 +139,7 @@ def crossmatch_files(
     tell = progress or _tell_nobody
     with ExitStack() as stack:
         spools = [stack.enter_context(_zone_spool(out.parent, memory // 4)) for _ in range(2)]
-        pool = stack.enter_context(ThreadPoolExecutor(max(2, threads())))
+        pool = stack.enter_context(ThreadPoolExecutor(2))
         reads = _Halves(tell)
         lists = (
             position_batches(Path(a), columns=columns_a, unit=unit_a, frame=frame_a),
@@ -151,8 +151,7 @@ def crossmatch_files(
         ]
         first, second = (future.result() for future in futures)
         pairs = stack.enter_context(PairSpool(out.parent, rows=first.rows, limit=memory // 4))
-        stack.callback(pool.shutdown, cancel_futures=True)
-        for fraction in _match(pool, spools[0], spools[1], pairs, radius, every=every, memory=memory // 4):
+        for fraction in _match(spools[0], spools[1], pairs, radius, every=every, memory=memory // 4):
             tell(0.5 + 0.5 * fraction, 1.0)
         pairs.write(out)
         spilled = spools[0].spilled + spools[1].spilled + pairs.spilled
@@ -217,24 +216,16 @@ def _put_in_zones(
 
 
 def _match(
-    pool: ThreadPoolExecutor,
-    first: Spool,
-    second: Spool,
-    pairs: PairSpool,
-    radius: float,
-    *,
-    every: bool,
-    memory: int,
+    first: Spool, second: Spool, pairs: PairSpool, radius: float, *, every: bool, memory: int
 ) -> Iterator[float]:
     """Put the pairs of each band aside; yield how much of the sky is done with it."""
     wider = margin(radius)
-    workers = max(2, threads())
     # As many pairs as a band has rows are on their way at a time.
-    cost = 2 * ROW_COST if every else ROW_COST
-    _check_crowding(first.counts, second.counts, wider, cost=cost * workers, memory=memory)
+    most = memory // (2 * ROW_COST if every else ROW_COST)
+    workers = min(max(2, threads()), most // _crowd(first.counts, second.counts, wider, most))
     # From disk, a band costs a few reads of each run, so there larger ones pay.
     wanted = 5 * BAND if first.spilled or second.spilled else BAND
-    most = max(1, min(wanted, memory // workers // cost))
+    most = min(wanted, most // workers)
 
     def match(band: tuple[int, int]) -> float:
         low, high = band
@@ -243,20 +234,25 @@ def _match(
             pairs.append(found)
         return high / ZONES
 
-    return pool.map(match, bands(first.counts + second.counts, most))
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            yield from pool.map(match, bands(first.counts + second.counts, most))
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _check_crowding(first: np.ndarray, second: np.ndarray, wider: int, *, cost: int, memory: int) -> None:
-    """Refuse lists of which too much lies in one zone and, of the second, within the radius of it."""
+def _crowd(first: np.ndarray, second: np.ndarray, wider: int, most: int) -> int:
+    """Return how many rows lie in the fullest zone, with those of the second list within the radius of it."""
     zones, before = np.arange(ZONES), np.concatenate([[0], np.cumsum(second)])
     near = first + before[np.minimum(zones + wider + 1, ZONES)] - before[np.maximum(zones - wider, 0)]
     zone = int(np.argmax(near))
-    if (needed := int(near[zone]) * cost) > memory:
+    if near[zone] > most:
         raise LimitFault(
             f"{near[zone]:,} rows lie within {(wider + 1) * HEIGHT:.0f} arcsec of declination "
-            f"{zone * HEIGHT / 3600 - 90:.3f}; to match them takes {4 * needed / 2**20:.0f} MB of memory (--memory), "
-            "or leave out placeholders such as (0, 0)."
+            f"{zone * HEIGHT / 3600 - 90:.3f}, where the memory allowed is enough for {most:,}; "
+            f"allow {near[zone] / max(most, 1):.1f} times as much, or leave out placeholders such as (0, 0)."
         )
+    return max(int(near[zone]), 1)
 
 
 def _zone_spool(folder: Path, limit: int) -> Spool:

@@ -97,7 +97,8 @@ class PairSpool:
             return
         counts = np.zeros(BLOCK, dtype=np.int64)
         for first, _, _ in self._spool.parts(block, block + 1):
-            counts += np.bincount(first - block * BLOCK, minlength=BLOCK)
+            rows, times = np.unique(first - block * BLOCK, return_counts=True)
+            counts[rows] += times
         edges = block * BLOCK + np.array([0, *(high for _, high in bands(counts, BLOCK))])
         with _spool(self._folder, len(edges) - 1, 0) as finer:
             for part in self._spool.parts(block, block + 1):
