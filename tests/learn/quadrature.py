@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy.integrate import quad
+from scipy.integrate import quad, quad_vec
 from scipy.special import log_ndtr, ndtr
 
 
@@ -55,12 +55,26 @@ class Case:
         return float(logsumexp(logs) - norming)
 
     def integral(self, integrand: Callable[[float], float]) -> float:
-        """Integrate over the line, piece by piece between the places where a component turns or the truth lies."""
+        """Integrate over the line, piece by piece."""
+        return math.fsum(quad(integrand, a, b, epsabs=1e-13, epsrel=1e-10)[0] for a, b in pairwise(self._edges()))
+
+    def integrals(self, integrand: Callable[[float], np.ndarray]) -> np.ndarray:
+        """Integrate several functions at once, to 1e-5: far tails are differences of logarithms of some 1e5 here."""
+        pieces = [quad_vec(integrand, a, b, epsabs=1e-12, epsrel=1e-5, limit=10)[0] for a, b in pairwise(self._edges())]
+        return np.asarray(np.sum(pieces, axis=0))
+
+    def _edges(self) -> np.ndarray:
+        """The places where a component turns or the truth lies."""
         low, high = self._range()
         turns = np.array([-12, -8, -5, -3, -2, -1, -0.5, 0, 0.5, 1, 2, 3, 5, 8, 12])
         places = (self.means[:, None] + self.sigmas[:, None] * turns).ravel()
-        edges = np.unique(np.clip([*places, low, high, self.z], low, high))
-        return math.fsum(quad(integrand, a, b, epsabs=1e-13, epsrel=1e-12)[0] for a, b in pairwise(edges))
+        return np.asarray(np.unique(np.clip([*places, *self._tails(), low, high, self.z], low, high)))
+
+    def _tails(self) -> np.ndarray:
+        """Places along what is left of components that lie below the cut: exponentials, about."""
+        below = self.means < self.lower
+        scales = self.sigmas[below] ** 2 / (self.lower - self.means[below])
+        return np.asarray(self.lower + scales[:, None] * np.array([0.5, 1, 2, 4, 7, 11, 16, 24, 35])).ravel()
 
     def _range(self) -> tuple[float, float]:
         low = max(float(np.min(self.means - 14 * self.sigmas)), self.lower)
@@ -109,6 +123,35 @@ def pit_gradient(case: Case) -> dict[str, np.ndarray]:
     t = (case.z - case.means) / case.sigmas
     density = case.weights * np.exp(-0.5 * t**2) / np.sqrt(2 * np.pi) / case.sigmas
     return {"weights": ndtr(t), "means": -density, "sigmas": -density * t}
+
+
+def above_gradients(case: Case) -> dict[str, dict[str, np.ndarray]]:
+    """Derivatives of NLL, PIT and CRPS of a truncated mixture, of the quotients that define them.
+
+    With N = sum_i w_i S_i(lower) the density is f = sum_i w_i f_i / N and the CDF is F = 1 - sum_i w_i S_i / N.
+    """
+    w, m, s = case.weights, case.means, case.sigmas
+    norming = logsumexp(np.log(w) + case.log_survivals(case.lower))
+
+    def parts(x: float) -> np.ndarray:
+        """The derivatives of sum_i w_i S_i(x), by weights, means and widths, over N."""
+        u = (x - m) / s
+        density = np.exp(np.log(w) - 0.5 * u**2 - 0.5 * math.log(2 * math.pi) - np.log(s) - norming)
+        return np.array([np.exp(case.log_survivals(x) - norming), density, density * u])
+
+    at_the_cut = parts(case.lower)
+
+    def by_cdf(x: float) -> np.ndarray:
+        return np.asarray((1 - case.cdf(x)) * at_the_cut - parts(x))
+
+    t = (case.z - m) / s
+    ratio = np.exp(-0.5 * t**2 - np.log(s) - 0.5 * math.log(2 * math.pi) - norming - case.log_pdf(case.z))
+    found = {
+        "nll": at_the_cut - np.array([ratio, w * ratio * t / s, w * ratio * (t**2 - 1) / s]),
+        "pit": by_cdf(case.z),
+        "crps": case.integrals(lambda x: 2 * (case.cdf(x) - (x >= case.z)) * by_cdf(x)),
+    }
+    return {score: dict(zip(("weights", "means", "sigmas"), by, strict=True)) for score, by in found.items()}
 
 
 def logsumexp(logs: np.ndarray) -> float:

@@ -13,10 +13,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import log_ndtr, logsumexp
+from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Key
 
-from inzitu.learn import gaussian
+from inzitu.learn import gaussian, tails
 from inzitu.learn.precision import float64_outside, pytree
 
 # A width of zero is a point; the score of a point is the limit, not a division by zero. The likelihood's gradient by
@@ -133,13 +133,14 @@ class Mixture:
         """Draw redshifts: `shape` draws of each mixture, ahead of the leading axes."""
         which, where = jax.random.split(key)
         shape = (*shape, *jnp.shape(self.weights)[:-1])
-        logits = log_of(jnp.asarray(self.weights)) + _log_above(self.means, self.sigmas, self.lower)
+        weights, means, sigmas = (jnp.asarray(array) for array in (self.weights, self.means, floored(self.sigmas)))
+        logits = tails.log_shares(log_of(weights), means, sigmas, self.lower)
         chosen = jax.random.categorical(which, logits, shape=shape)[..., None]
         means, sigmas = (
             jnp.take_along_axis(jnp.broadcast_to(array, (*shape, logits.shape[-1])), chosen, axis=-1)[..., 0]
-            for array in (self.means, self.sigmas)
+            for array in (means, sigmas)
         )
-        lowest = (self.lower - means) / floored(sigmas)
+        lowest = (self.lower - means) / sigmas
         return means + sigmas * jax.random.truncated_normal(where, lowest, jnp.inf, shape=shape)
 
 
@@ -162,11 +163,32 @@ def log_pdf(
     lower: float = -math.inf,
 ) -> Float[Array, "*#n"]:
     """Give the logarithm of a mixture's density at z, by log-sum-exp; -inf below `lower`."""
-    whole = logsumexp(log_weights + gaussian.log_density(means, floored(sigmas), z[..., None]), axis=-1)
     if lower == -math.inf:
-        return whole
-    above = logsumexp(log_weights + _log_above(means, sigmas, lower), axis=-1)
-    return jnp.where(z >= lower, whole - above, -jnp.inf)
+        return logsumexp(log_weights + gaussian.log_density(means, floored(sigmas), z[..., None]), axis=-1)
+    return log_pdf_above(log_weights, means, sigmas, z, lower=lower)
+
+
+def log_pdf_above(
+    log_weights: Float[Array, "*#n k"],
+    means: Float[Array, "*#n k"],
+    sigmas: Float[Array, "*#n k"],
+    z: Float[Array, "*#n"],
+    *,
+    lower: tails.Cut,
+) -> Float[Array, "*#n"]:
+    """Give the logarithm of a truncated mixture's density at z; -inf below `lower`.
+
+    Where the components are about equally dense the sum is one of differences: the derivative of a share by a mean far
+    below the cut is large, and must vanish to the last digit where equal components trade it.
+    """
+    sigmas = floored(sigmas)
+    logs = tails.log_shares(log_weights, means, sigmas, lower)
+    each = tails.log_density(means, sigmas, jnp.maximum(z, lower)[..., None], lower)
+    densest = jax.lax.stop_gradient(jnp.max(each, axis=-1))
+    lack = jnp.sum(jnp.exp(logs) * jnp.expm1(each - densest[..., None]), axis=-1)
+    alike = lack > -0.5
+    inside = jnp.where(alike, densest + jnp.log1p(jnp.where(alike, lack, 0.0)), logsumexp(logs + each, axis=-1))
+    return jnp.where(z >= lower, inside, -jnp.inf)
 
 
 def cdf(
@@ -180,49 +202,33 @@ def cdf(
     """Give the probability of a redshift below z."""
     if lower == -math.inf:
         return jnp.sum(weights * gaussian.cumulative((z[..., None] - means) / floored(sigmas)), axis=-1)
-    shares, survivals = survival(weights, means, sigmas, jnp.maximum(z, lower)[..., None], lower=lower)
-    return jnp.sum(shares * (1.0 - survivals), axis=-1)
+    return 1.0 - survival(weights, means, sigmas, jnp.maximum(z, lower), lower=lower)
 
 
 def survival(
     weights: Float[Array, "*#n k"],
     means: Float[Array, "*#n k"],
     sigmas: Float[Array, "*#n k"],
-    z: Float[Array, "*#n 1"],
+    z: Float[Array, "*#n"],
     *,
-    lower: float | Float[Array, ""],
-) -> tuple[Float[Array, "*#n k"], Float[Array, "*#n k"]]:
-    """Give each truncated component's share and its probability of a redshift above z >= lower.
-
-    Ratios of tails, as differences of logarithms: a component that lies all below `lower` keeps its shape.
-    """
-    log_above = _log_above(means, sigmas, lower)
-    shares = jax.nn.softmax(log_of(weights) + log_above, axis=-1)
-    return shares, jnp.exp(log_ndtr((means - z) / floored(sigmas)) - log_above)
+    lower: tails.Cut,
+) -> Float[Array, "*#n"]:
+    """Give the probability of a redshift above z >= lower of a truncated mixture; a sum of differences as its PDF."""
+    sigmas = floored(sigmas)
+    shares = jnp.exp(tails.log_shares(log_of(weights), means, sigmas, lower))
+    each = tails.survival(means, sigmas, z[..., None], lower)
+    most = jax.lax.stop_gradient(jnp.max(each, axis=-1))
+    return most - jnp.sum(shares * (most[..., None] - each), axis=-1)
 
 
 def truncated_moments(
     weights: Float[Array, "*n k"], means: Float[Array, "*n k"], sigmas: Float[Array, "*n k"], *, lower: float
 ) -> tuple[Float[Array, "*n k"], Float[Array, "*n k"], Float[Array, "*n k"]]:
-    """Give share, mean and variance of each component after truncation (Johnson & Kotz 1970, section 13.7)."""
+    """Give share, mean and variance of each component after truncation."""
     if lower == -math.inf:
         return weights, means, jnp.square(sigmas)
-    h = (lower - means) / floored(sigmas)
-    log_above = log_ndtr(-h)
-    hazard = jnp.exp(-0.5 * jnp.square(h) - gaussian.LOG_SQRT_2PI - log_above)
-    shares = jax.nn.softmax(log_of(weights) + log_above, axis=-1)
-    # Far above the mean the tail is an exponential of scale s/h: the exact form there is a difference of large numbers.
-    tail, far = jnp.maximum(h, 1.0), 12.0 if h.dtype == jnp.float32 else 100.0
-    excess = jnp.where(h > far, (1.0 - 2.0 / tail**2 + 10.0 / tail**4) / tail, hazard - h)
-    spread = jnp.where(h > far, (1.0 - 6.0 / tail**2 + 50.0 / tail**4) / tail**2, 1.0 + h * hazard - hazard**2)
-    return shares, lower + sigmas * excess, jnp.square(sigmas) * spread
-
-
-def _log_above(
-    means: Float[Array, "*n k"], sigmas: Float[Array, "*n k"], lower: float | Float[Array, ""]
-) -> Float[Array, "*n k"]:
-    """Give the logarithm of each component's probability above `lower`."""
-    return log_ndtr((means - lower) / floored(sigmas))
+    sigmas = floored(sigmas)
+    return jnp.exp(tails.log_shares(log_of(weights), means, sigmas, lower)), *tails.moments(means, sigmas, lower)
 
 
 def _far_above(mixture: Mixture, far: float) -> Any:

@@ -3,8 +3,7 @@
 The CRPS goes by quadrature: a pair of truncated normals has no elementary closed form. With S(x) = sum_i w'_i S_i(x)
 the survival of the truncated mixture, CRPS = int_lower^z (1 - S)^2 + int_z^inf S^2. S is smooth between the places
 where a component begins, turns or ends; Gauss-Legendre on each such piece reaches 1e-7 with components whose widths
-differ by any factor. Survivals are ratios of tails taken as differences of logarithms, so a component that lies wholly
-below the cut is as exact as any other.
+differ by any factor. A component that lies wholly below the cut is as exact as any other (`inzitu.learn.tails`).
 """
 
 from __future__ import annotations
@@ -12,11 +11,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import log_ndtr, logsumexp
 from jaxtyping import Array, Float
 
-from inzitu.learn import gaussian, scores
-from inzitu.learn.mixture import floored, log_of, log_pdf, survival
+from inzitu.learn import scores, tails
+from inzitu.learn.mixture import floored, log_of, log_pdf_above, survival
 from inzitu.learn.precision import float64_outside
 
 _NODES = 12
@@ -43,10 +41,8 @@ def crps_truncated(
     low, step = edges[..., :-1, None], jnp.diff(edges, axis=-1)[..., None]
     x = (low + step * (0.5 + 0.5 * jnp.asarray(nodes, edges.dtype))).reshape(*edges.shape[:-1], -1)
     above = low + 0.5 * step >= truth[..., None]
-    components, survivals = survival(
-        weights[..., None, :], means[..., None, :], sigmas[..., None, :], x[..., None], lower=lower
-    )
-    total = jnp.sum(components * survivals, axis=-1).reshape(*step.shape[:-1], _NODES)
+    total = survival(weights[..., None, :], means[..., None, :], sigmas[..., None, :], x, lower=lower)
+    total = total.reshape(*step.shape[:-1], _NODES)
     pieces = jnp.sum(jnp.where(above, total, 1.0 - total) ** 2 * jnp.asarray(shares, edges.dtype), axis=-1)
     return jnp.sum(0.5 * step[..., 0] * pieces, axis=-1) + jnp.maximum(lower - z, 0.0)
 
@@ -59,22 +55,13 @@ def cde_loss_truncated(
     z: Float[Array, "*n"],
     lower: float | Float[Array, ""] = 0.0,
 ) -> Float[Array, "*n"]:
-    """Give the conditional density loss of mixtures conditional on a redshift above `lower`.
-
-    The product of two normals is a normal at their weighted mean times what it is for the whole line
-    (`inzitu.learn.scores.cde_loss_mixture`): of the integral the part above `lower` is left.
-    """
+    """Give the conditional density loss of mixtures conditional on a redshift above `lower`."""
     sigmas = floored(sigmas)
     logs = log_of(weights)
-    first, second = sigmas[..., :, None], sigmas[..., None, :]
-    widths = gaussian.joint_width(first, second)
-    own = first / widths * second
-    between = means[..., :, None] * (second / widths) ** 2 + means[..., None, :] * (first / widths) ** 2
-    pairs = logs[..., :, None] + logs[..., None, :] + log_ndtr((between - lower) / own)
-    pairs += gaussian.log_density(means[..., :, None], widths, means[..., None, :])
-    above = logsumexp(logs + log_ndtr((means - lower) / sigmas), axis=-1)
-    at_truth = jnp.where(z >= lower, jnp.exp(log_pdf(logs, means, sigmas, z) - above), 0.0)
-    return jnp.exp(logsumexp(pairs, axis=(-2, -1)) - 2.0 * above) - 2.0 * at_truth
+    shares = jnp.exp(tails.log_shares(logs, means, sigmas, lower))
+    first, second = (means[..., :, None], sigmas[..., :, None]), (means[..., None, :], sigmas[..., None, :])
+    squared = jnp.sum(shares[..., :, None] * shares[..., None, :] * tails.product(first, second, lower), axis=(-2, -1))
+    return squared - 2.0 * jnp.exp(log_pdf_above(logs, means, sigmas, z, lower=lower))
 
 
 @float64_outside
@@ -92,10 +79,9 @@ def hpd_truncated(
     places = jnp.sort(jnp.maximum(places, lower), axis=-1)
     truth = jnp.maximum(z, lower)[..., None]
     weights, means, sigmas = (array[..., None, :] for array in (weights, means, sigmas))
-    shares, survivals = survival(weights, means, sigmas, places[..., None], lower=lower)
-    masses = -jnp.diff(jnp.sum(shares * survivals, axis=-1), axis=-1)
-    logs = log_of(weights)
-    above = log_pdf(logs, means, sigmas, places) - log_pdf(logs, means, sigmas, truth)
+    masses = -jnp.diff(survival(weights, means, sigmas, places, lower=lower), axis=-1)
+    at_places, at_truth = (log_pdf_above(log_of(weights), means, sigmas, x, lower=lower) for x in (places, truth))
+    above = at_places - at_truth
     return jnp.where(z >= lower, scores.densest(masses, above), 1.0)
 
 
