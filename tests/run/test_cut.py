@@ -28,6 +28,10 @@ from run.conftest import Told
 from story.stage import Stage
 
 
+class Killed(BaseException):
+    pass
+
+
 @pytest.fixture
 def selection(few: Stage, work: Work, tmp_path: Path) -> Path:
     path = tmp_path / "targets.parquet"
@@ -97,9 +101,6 @@ def test_finished_groups_are_not_cut_again(
 ) -> None:
     monkeypatch.setattr("inzitu.run.cut.ROWS_A_GROUP", 4)
 
-    class Killed(BaseException):
-        pass
-
     def die(done: float, _total: float, /, **_: object) -> None:
         if done >= 8:
             raise Killed
@@ -120,15 +121,40 @@ def test_finished_groups_are_not_cut_again(
     assert len(pq.read_table(outcome.readings["tiles"])) == outcome.account["tiles"]
 
 
-def test_stamps_of_other_sources_are_not_taken_up(work: Work, selection: Path, tmp_path: Path) -> None:
-    class Killed(BaseException):
-        pass
+def begun(work: Work, selection: Path, folder: Path) -> None:
+    """An attempt that dies when its first groups are done."""
 
     def die(*_: object, **__: object) -> None:
         raise Killed
 
     with pytest.raises(Killed):
-        done(replace(work, progress=die), selection, tmp_path / "first")
+        done(replace(work, progress=die), selection, folder)
+
+
+def test_stamps_of_another_edition_are_not_taken_up(
+    few: Stage, work: Work, selection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inzitu.run.cut.ROWS_A_GROUP", 4)
+    begun(work, selection, tmp_path / "first")
+    properties = few.folder / "hips/r/properties"
+    whole, engine_map = properties.read_text(), work.engine.map
+    taken: list[Any] = []
+
+    def counted(function: object, items: list[object]) -> object:
+        taken.extend(items)
+        return engine_map(function, items)  # type: ignore[arg-type]  # whatever the step hands over
+
+    monkeypatch.setattr(work.engine, "map", counted)
+    properties.write_text(whole + "hips_release_date = 2031-01-01T00:00Z\n")
+    try:
+        outcome = done(work, selection, tmp_path / "second")
+    finally:
+        properties.write_text(whole)
+    assert sum(len(ra) for ra, _ in taken) == len(pixels(outcome))
+
+
+def test_stamps_of_other_sources_are_not_taken_up(work: Work, selection: Path, tmp_path: Path) -> None:
+    begun(work, selection, tmp_path / "first")
     rows = pq.read_table(selection)
     turned = tmp_path / "turned.parquet"  # as many sources, and not the same: as of a catalogue that has changed
     pq.write_table(rows.take(list(reversed(range(rows.num_rows)))), turned)

@@ -78,8 +78,9 @@ def cut(parameters: CutParameters, inputs: Mapping[str, Path], work: Work) -> Ou
     except (OSError, ValueError) as error:
         raise ArchiveFault(f"A survey of the archive cannot be used: {str(error).rstrip('.')}.") from error
     positions = hashlib.sha256(np.stack([ra, dec]).astype("<f8").tobytes()).hexdigest()
-    request = repr((stamps.surveys, stamps.size, stamps.scale, positions)).encode()
-    # Named by what is cut, so that what an attempt left of other sources or surveys is in nobody's way.
+    editions = [survey.edition for survey in surveys]
+    request = repr((stamps.surveys, editions, stamps.size, stamps.scale, positions)).encode()
+    # Named by what is cut, so that what an attempt left of other sources, surveys or editions is in nobody's way.
     folder = work.checkpoints / hashlib.sha256(request).hexdigest()[:16]
     part = Unfinished.open(folder, {}, (len(ra), stamps.size, stamps.size, len(surveys)))
     undone = part.undone
