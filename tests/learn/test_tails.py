@@ -84,6 +84,12 @@ def test_conditional_density_loss_of_a_tail_is_the_integral(case: Case) -> None:
     )
 
 
+def test_density_loss_of_a_component_beside_one_far_below_the_cut_is_that_of_it_alone() -> None:
+    arrays = [jnp.array([0.5, 0.25, 0.25]), jnp.array([1.5, 1.5, -1250.0]), jnp.array([1.5, 1.5, 0.0043])]
+    alone = [jnp.ones(1), jnp.array([1.5]), jnp.array([1.5])]
+    assert float(cde_loss_truncated(*arrays, 1.0)) == pytest.approx(float(cde_loss_truncated(*alone, 1.0)), rel=1e-6)
+
+
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_moments_and_quantiles_of_a_tail_are_those_of_a_truncated_normal(depth: float) -> None:
     mean, sigma = (float(np.float32(x)) for x in (-0.4 * depth, 0.4))

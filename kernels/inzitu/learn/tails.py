@@ -105,7 +105,9 @@ def product(first: tuple[Array, Array], second: tuple[Array, Array], lower: Cut)
     deep = jnp.minimum(h, g) > 0.0
     ratio = _hazard(jnp.maximum(h, 0.0)) * _hazard(jnp.maximum(g, 0.0)) / (widths * _hazard(jnp.maximum(both, 0.0)))
     logs = gaussian.log_density(m, widths, n) + log_ndtr(-both) - log_ndtr(-h) - log_ndtr(-g)
-    return jnp.where(deep, ratio, jnp.exp(jnp.where(deep, 0.0, logs)))
+    # No density of a component that is not below the cut exceeds 0.8 / width; rounded squares do.
+    logs = jnp.minimum(jnp.where(deep, 0.0, logs), -jnp.log(jnp.minimum(s, t)))
+    return jnp.where(deep, ratio, jnp.exp(logs))
 
 
 def _parted(h: Float[Array, "*n"]) -> tuple[Bool[Array, "*n"], Float[Array, "*n"], Float[Array, "*n"]]:
