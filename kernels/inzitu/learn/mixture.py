@@ -130,7 +130,10 @@ class Mixture:
         return jnp.take_along_axis(peaks, jnp.argmax(heights, axis=-1, keepdims=True), axis=-1)[..., 0]
 
     def sample(self, *, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, " ..."]:
-        """Draw redshifts: `shape` draws of each mixture, ahead of the leading axes."""
+        """Draw redshifts: `shape` draws of each mixture, ahead of the leading axes.
+
+        From components more than 3 widths below `lower` no draws are right in float32: JAX takes them by erf.
+        """
         which, where = jax.random.split(key)
         shape = (*shape, *jnp.shape(self.weights)[:-1])
         weights, means, sigmas = (jnp.asarray(array) for array in (self.weights, self.means, floored(self.sigmas)))
