@@ -96,7 +96,7 @@ def test_a_declared_network_learns_predicts_is_scored_and_drawn(inputs: dict[str
 
 
 def test_a_stamp_whose_pdf_is_not_finite_is_a_row_with_a_status(
-    inputs: dict[str, Path], work: Work, monkeypatch: pytest.MonkeyPatch
+    inputs: dict[str, Path], work: Work, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arrays = bundles.Bundle.arrays
 
@@ -113,6 +113,7 @@ def test_a_stamp_whose_pdf_is_not_finite_is_a_row_with_a_status(
     rows = {row["source_id"]: row for row in pq.read_table(predicted(learned, work)["predictions"]).to_pylist()}
     assert {name for name, row in rows.items() if row["status"] == "error"} == {"s64"}
     assert rows["s64"]["z_median"] is rows["s64"]["means"] is None
+    assert "1 stamps have no prediction: the network gives no finite PDF for them" in told.lines
     assert all(row["z_median"] is not None for name, row in rows.items() if name != "s64")
 
 

@@ -81,7 +81,11 @@ def predict(_: PredictParameters, inputs: Mapping[str, Path], work: Work) -> Out
             done += len(blocks[position])
             work.progress(done, total)
         columns = {name: np.concatenate([parts[i][name] for i in range(len(blocks))]) for name in parts.get(0, {})}
-        index, columns = _finite(index, columns, status)
+        finite = _finite(columns, len(index))
+        if lost := index[~finite].tolist():
+            status[lost] = "error"
+            work.log(f"{len(lost)} stamps have no prediction: the network gives no finite PDF for them")
+            index, columns = index[finite], {name: values[finite] for name, values in columns.items()}
         table = predictions_table(
             stamps,
             rows,
@@ -97,15 +101,12 @@ def predict(_: PredictParameters, inputs: Mapping[str, Path], work: Work) -> Out
     return Outcome(made=made, account={"predicted": done})
 
 
-def _finite(
-    index: np.ndarray, columns: Mapping[str, np.ndarray], status: np.ndarray
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return the stamps whose PDFs are finite with their columns, and give the others a status."""
-    finite = np.ones(len(index), bool)
+def _finite(columns: Mapping[str, np.ndarray], count: int) -> np.ndarray:
+    """Return of which stamps [n] all columns are finite."""
+    finite = np.ones(count, bool)
     for values in columns.values():
-        finite &= np.isfinite(values).reshape(len(index), -1).all(axis=1)
-    status[index[~finite]] = "error"
-    return index[finite], {name: values[finite] for name, values in columns.items()}
+        finite &= np.isfinite(values).reshape(count, -1).all(axis=1)
+    return finite
 
 
 def _held_out(inputs: Mapping[str, Path], stamps: StampSet) -> dict[str, np.ndarray]:
