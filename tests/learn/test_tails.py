@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.special import erfcx
-from scipy.stats import truncnorm
+from scipy.special import erfcx, log_ndtr
+from scipy.stats import kstest, truncnorm
 
 from inzitu.learn import mixture, tails
 from inzitu.learn.mixture import Mixture
@@ -134,3 +134,16 @@ def test_a_truncated_score_is_exported_for_both_platforms_without_a_call_to_the_
     scored = jax.jit(lambda *arrays: (crps_truncated(*arrays), nll(*arrays)))
     exported = jax.export.export(scored, platforms=("cpu", "cuda"))(*arrays)
     assert "custom_call" not in exported.mlir_module()
+
+
+@pytest.mark.parametrize("depth", [-2.0, 0.5, *DEPTHS])
+def test_draws_in_single_precision_are_those_of_the_tail(depth: float) -> None:
+    mean = np.float32(-0.1 * depth)
+    mixture = Mixture(jnp.ones(1), jnp.array([mean]), jnp.array([0.1], jnp.float32), 0.0)
+    draws = np.asarray(mixture.sample(key=jax.random.key(5), shape=(20_000,)))
+    assert draws.dtype == np.float32
+    assert draws.min() >= 0.0
+    width = np.float64(np.float32(0.1))
+    h = -np.float64(mean) / width
+    above = np.exp(log_ndtr(-(h + draws.astype(np.float64) / width)) - log_ndtr(-h))
+    assert kstest(above, "uniform").pvalue > 1e-3

@@ -130,11 +130,8 @@ class Mixture:
         return jnp.take_along_axis(peaks, jnp.argmax(heights, axis=-1, keepdims=True), axis=-1)[..., 0]
 
     def sample(self, *, key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, " ..."]:
-        """Draw redshifts: `shape` draws of each mixture, ahead of the leading axes.
-
-        From components more than 3 widths below `lower` no draws are right in float32: JAX takes them by erf.
-        """
-        which, where = jax.random.split(key)
+        """Draw redshifts: `shape` draws of each mixture, ahead of the leading axes."""
+        which, where, beyond = jax.random.split(key, 3)
         shape = (*shape, *jnp.shape(self.weights)[:-1])
         weights, means, sigmas = (jnp.asarray(array) for array in (self.weights, self.means, floored(self.sigmas)))
         logits = tails.log_shares(log_of(weights), means, sigmas, self.lower)
@@ -144,7 +141,10 @@ class Mixture:
             for array in (means, sigmas)
         )
         lowest = (self.lower - means) / sigmas
-        return means + sigmas * jax.random.truncated_normal(where, lowest, jnp.inf, shape=shape)
+        # JAX draws by erf, which leaves a float32 nothing of a tail.
+        inside = means + sigmas * jax.random.truncated_normal(where, jnp.minimum(lowest, 0.0), jnp.inf, shape=shape)
+        tail = self.lower + sigmas * tails.quantile(jax.random.exponential(beyond, shape), jnp.maximum(lowest, 0.0))
+        return jnp.where(lowest > 0.0, tail, inside)
 
 
 def floored(sigmas: Float[Array, "*n"]) -> Float[Array, "*n"]:

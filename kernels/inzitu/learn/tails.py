@@ -57,6 +57,19 @@ def survival(
     return jnp.where(deep, ratio, shallow)
 
 
+def quantile(depth: Float[Array, "*#n"], h: Float[Array, "*#n"]) -> Float[Array, "*#n"]:
+    """Give t with S(h+t)/S(h) = exp(-depth), for h >= 0: how far beyond h a share exp(-depth) of the tail lies.
+
+    By Newton's steps from the t of exp(-t (h + t/2)), which is never too small; the logarithm of S is concave, so they
+    come down to the root.
+    """
+    t = 2.0 * depth / jnp.maximum(h + jnp.sqrt(h * h + 2.0 * depth), 1e-30)
+    for _ in range(6):
+        hazard = _hazard(h + t)
+        t = jnp.maximum(t + (depth - t * (h + 0.5 * t) + jnp.log(_hazard(h) / hazard)) / hazard, 0.0)
+    return t
+
+
 def log_density(
     means: Float[Array, "*#n"], sigmas: Float[Array, "*#n"], z: Float[Array, "*#n"], lower: Cut
 ) -> Float[Array, "*#n"]:
