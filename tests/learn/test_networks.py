@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -161,7 +163,7 @@ def multiplied_in(network: Network) -> set[str]:
     return {str(layer.compute) for layer in network.convolutions}
 
 
-def test_convolutions_are_bfloat16_on_an_accelerator_and_all_that_leaves_a_layer_is_float32(
+def test_convolutions_and_what_they_give_are_bfloat16_on_an_accelerator_and_the_rest_is_float32(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def types(**chosen: Any) -> set[str]:
@@ -170,7 +172,10 @@ def test_convolutions_are_bfloat16_on_an_accelerator_and_all_that_leaves_a_layer
         stages = jax.eval_shape(
             lambda network, images: dict(network.stages(images, jnp.zeros((2, 0)))), network, random(2, 28, 28, 5)
         )
-        assert {str(values.dtype) for values in stages.values()} == {"float32"}
+        given = {str(values.dtype) for name, values in stages.items() if name.startswith("convolution")}
+        assert given == multiplied_in(network)
+        others = {str(values.dtype) for name, values in stages.items() if not name.startswith("convolution")}
+        assert others == {"float32"}
         slopes = jax.eval_shape(jax.grad(lambda network, images: network(images).sum()), network, random(2, 28, 28, 5))
         assert {str(slope.dtype) for slope in jax.tree.leaves(slopes)} == {"float32"}
         return multiplied_in(network)
@@ -183,6 +188,39 @@ def test_convolutions_are_bfloat16_on_an_accelerator_and_all_that_leaves_a_layer
         lambda: of_recipe(Recipe(network="dcmdn-a"), key=KEY, input_shape=(28, 28, 5), predict=True)
     )
     assert multiplied_in(network) == {"float32"}
+
+
+@pytest.mark.parametrize("name", ["dcmdn-a", "pasquet"])
+def test_a_gpu_convolves_bfloat16_by_eight_channels_both_ways(name: str) -> None:
+    network = nnx.eval_shape(lambda: build(name, key=KEY, input_shape=(16, 16, 5), compute=jnp.bfloat16))
+
+    def outputs(network: Network, images: jax.Array) -> jax.Array:
+        return network(images, key=KEY).sum()
+
+    program = (
+        jax.jit(jax.grad(outputs)).trace(network, random(8, 16, 16, 5)).lower(lowering_platforms=("cuda",)).as_text()
+    )
+    convolutions = [line for line in program.splitlines() if "stablehlo.convolution" in line]
+    # Of each the way forward and the kernel's gradient, of all but the first the images'.
+    layers = {"dcmdn-a": 3, "pasquet": 15}[name]
+    assert len(convolutions) == 3 * layers - 1
+    tensors = [re.findall(r"tensor<([^>]*)>", line.split(" : ")[-1]) for line in convolutions]
+    assert all(re.search(r"x(\d+)xbf16$", tensor) for tensor in itertools.chain(*tensors))
+    assert all(int(tensor.split("x")[-2]) % 8 == 0 for tensor in itertools.chain(*tensors))
+
+
+def test_channels_that_fill_up_do_not_change_a_convolution() -> None:
+    # Of -1, 0 and 1, whose sums bfloat16 holds exactly.
+    images, kernel, slope = (jnp.round(random(*shape)) for shape in ((2, 6, 6, 5), (3, 3, 5, 9), (2, 4, 4, 9)))
+    exact = [values.clip(-1, 1) for values in (images, kernel, slope)]
+    results = []
+    for dtype in (jnp.bfloat16, jnp.float32):
+        *arguments, back = [values.astype(dtype) for values in exact]
+        convolved, gradients = jax.vjp(native, *arguments)
+        results.append([convolved, *gradients(back)])
+    for narrow, wide in zip(*results, strict=True):
+        assert narrow.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(narrow.astype(jnp.float32), wide)
 
 
 def test_odd_sizes_and_other_bands_are_taken() -> None:

@@ -27,6 +27,8 @@ FEW_PIXELS = 8
 # With many outputs and few inputs patches are a small part of what is written; with many inputs they are copied for
 # nothing, and the gradient of a kernel is taken tap by tap.
 MANY_OUTPUTS, FEW_INPUTS = 192, 64
+# A GPU's matrix units take bfloat16 by so many channels; XLA fills up those of float16 alone.
+EVEN_CHANNELS = 8
 # From so many channels in and out the products are worth saving (`inzitu.learn.toomcook`).
 MANY_CHANNELS = 48
 
@@ -47,10 +49,16 @@ def native(
     images: Float[Array, "n y x c"], kernel: Float[Array, "p q c d"], around: Around = NONE
 ) -> Float[Array, "n i j d"]:
     """Convolve by the library."""
+    outputs = kernel.shape[3]
+    if images.dtype == jnp.bfloat16:
+        more = [-channels % EVEN_CHANNELS for channels in kernel.shape[2:]]
+        images = jnp.pad(images, ((0, 0), (0, 0), (0, 0), (0, more[0])))
+        kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, more[0]), (0, more[1])))
     # HIGHEST keeps float32 from being rounded to TF32 on a GPU; bfloat16 operands are not affected.
-    return lax.conv_general_dilated(
+    convolved = lax.conv_general_dilated(
         images, kernel, (1, 1), around, dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=lax.Precision.HIGHEST
     )
+    return convolved[..., :outputs]
 
 
 def by_matrix(

@@ -73,7 +73,7 @@ def build_declared(
     scalars
         How many numbers come with each image; they join it where it becomes a vector.
     compute
-        Type of the convolutions' products.
+        Type of the convolutions and of what they give.
     limits
         What the network may take; whatever it likes by default, once a job has been admitted by its deployment.
 
@@ -107,7 +107,7 @@ class Strided(nnx.Module):
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             precision=jax.lax.Precision.HIGHEST,
         )
-        return product.astype(jnp.float32) + self.bias[...]
+        return (product + self.bias[...]).astype(self.compute)
 
 
 class Normalised(nnx.Module):
@@ -123,11 +123,12 @@ class Normalised(nnx.Module):
 
     def __call__(self, values: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
         """Normalise."""
-        grouped = values.reshape(*values.shape[:-1], self.groups, values.shape[-1] // self.groups)
+        single = values.astype(jnp.float32)
+        grouped = single.reshape(*values.shape[:-1], self.groups, values.shape[-1] // self.groups)
         axes = (*(range(1, values.ndim - 1) if self.over_pixels else ()), -1)
         mean, variance = jnp.mean(grouped, axis=axes, keepdims=True), jnp.var(grouped, axis=axes, keepdims=True)
         narrowed = (grouped - mean) * jax.lax.rsqrt(variance + 1e-6)
-        return narrowed.reshape(values.shape) * self.scale[...] + self.offset[...]
+        return (narrowed.reshape(values.shape) * self.scale[...] + self.offset[...]).astype(values.dtype)
 
 
 class Added(nnx.Module):

@@ -38,7 +38,8 @@ class Convolution(nnx.Module):
     initial, bias
         How the kernel begins, and the value of all biases.
     compute
-        Type to multiply in; sums and results are float32.
+        Type to multiply in, and of the results: what is kept for the way back is half as much in bfloat16. Sums and
+        parameters are float32.
     key
         Where the kernel's first values come from.
     """
@@ -61,12 +62,19 @@ class Convolution(nnx.Module):
 
     def __call__(self, images: Float[Array, "n y x c"], *, pool: Pool = as_they_are) -> Float[Array, "n i j d"]:
         """Convolve, pool, and add the biases: of a maximum that gives the same bits in a quarter of the sums."""
-        return pool(self.linear(images, self.kernel[...])) + self.bias[...]
+        return self.affine(images, self.kernel[...], self.bias[...], pool=pool)
 
-    def linear(self, images: Float[Array, "n y x c"], kernel: Float[Array, "p q c d"]) -> Float[Array, "n i j d"]:
-        """Convolve with a kernel, without biases."""
+    def affine(
+        self,
+        images: Float[Array, "n y x c"],
+        kernel: Float[Array, "p q c d"],
+        bias: Float[Array, " d"],
+        *,
+        pool: Pool = as_they_are,
+    ) -> Float[Array, "n i j d"]:
+        """Convolve with a given kernel, pool, and add given biases."""
         product = convolve(images.astype(self.compute), kernel.astype(self.compute), padding=self.padding)
-        return product.astype(jnp.float32)
+        return (pool(product) + bias).astype(self.compute)
 
 
 class DifferenceConvolution(Convolution):
@@ -84,7 +92,7 @@ class DifferenceConvolution(Convolution):
 
     def __call__(self, images: Float[Array, "n y x band"], *, pool: Pool = as_they_are) -> Float[Array, "n i j d"]:
         """Convolve with the folded kernel."""
-        return pool(self.linear(images, self.folded())) + self.bias[...]
+        return self.affine(images, self.folded(), self.bias[...], pool=pool)
 
     def folded(self) -> Float[Array, "p q band d"]:
         """Give the kernel over the bands alone."""
@@ -142,4 +150,4 @@ class Prelu(nnx.Module):
 
 def rectify(values: Float[Array, "*n c"], slope: Float[Array, " c"]) -> Float[Array, "*n c"]:
     """Rectify with a slope below zero for each channel."""
-    return jnp.maximum(values, 0) + slope * jnp.minimum(values, 0)
+    return (jnp.maximum(values, 0) + slope * jnp.minimum(values, 0)).astype(values.dtype)

@@ -16,7 +16,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-from inzitu.learn.convolution import average_pool, in_pieces, max_pool, smooth
+from inzitu.learn.convolution import EVEN_CHANNELS, average_pool, in_pieces, max_pool, smooth
 from inzitu.learn.heads import BinsHead, MixtureHead, parse_head
 from inzitu.learn.images import crop
 from inzitu.learn.layers import GLOROT, Convolution, Dense, DifferenceConvolution, Pool, Prelu, as_they_are, rectify
@@ -164,9 +164,15 @@ class Inception(nnx.Module):
     def _entered(self, values: Float[Array, "n y x c"]) -> list[Array]:
         """Give what comes out of the convolutions of one pixel, each with its bias and rectifier."""
         parameters = [(entry.kernel[...], entry.bias[...], entry.rectifier.slope[...]) for entry in self.entries]
-        kernel, bias, slope = (jnp.concatenate(parts, axis=-1) for parts in zip(*parameters, strict=True))
-        entered = rectify(self.entries[0].linear(values, kernel) + bias, slope)
-        return jnp.split(entered, np.cumsum([len(part) for _, part, _ in parameters])[:-1], axis=-1)
+        ends = np.cumsum([len(bias) for _, bias, _ in parameters])
+        # Filled up here, where it costs nothing: what comes of it are the largest arrays there are.
+        more = -ends[-1] % EVEN_CHANNELS
+        kernel, bias, slope = (
+            jnp.concatenate([*parts, jnp.zeros((*parts[0].shape[:-1], more))], axis=-1)
+            for parts in zip(*parameters, strict=True)
+        )
+        *entered, _ = jnp.split(rectify(self.entries[0].affine(values, kernel, bias), slope), ends, axis=-1)
+        return entered
 
 
 class Pasquet(Network):
@@ -296,7 +302,7 @@ def build(
     scalars
         How many scalars come with each image.
     compute
-        Type of the convolutions' products, `jax.numpy.bfloat16` on an accelerator in training.
+        Type of the convolutions and of what they give, `jax.numpy.bfloat16` on an accelerator in training.
 
     Raises
     ------
