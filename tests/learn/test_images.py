@@ -17,8 +17,9 @@ from inzitu.learn.images import (
     present,
     symmetry,
 )
-from inzitu.learn.inzitu_network import apertures
+from inzitu.learn.inzitu_network import photometry
 from inzitu.learn.ood import colours
+from inzitu.learn.photometry import Widths
 
 BANDS = "ugriz"
 
@@ -55,7 +56,8 @@ def test_pixels_as_large_as_a_number_can_be_keep_what_is_summed_finite() -> None
     images[0, 3:9, 3:9] = 3e38
     images[1, 3:9, 3:9, ::2], images[1, 3:9, 3:9, 1::2] = -3e38, 3e38
     normalisation = Normalisation((1e-3,) * 5)
-    assert np.isfinite(np.asarray(apertures(normalisation.apply(images)))).all()
+    expected = Widths(jnp.zeros(5), jnp.float32(0.2))
+    assert np.isfinite(np.asarray(photometry(normalisation.apply(images), expected))).all()
     assert np.isfinite(np.asarray(colours(jnp.asarray(images), jnp.full(5, 1e-3)))).all()
 
 
