@@ -28,7 +28,7 @@ from jax.typing import DTypeLike
 from inzitu.learn import networks
 from inzitu.learn.dataset import Dataset
 from inzitu.learn.recipe import Recipe
-from inzitu.learn.step import MOST_STEPS, Program, everywhere
+from inzitu.learn.step import MOST_STEPS, Program, State, everywhere
 
 ROUNDS = int(os.environ.get("ROUNDS", "9"))
 
@@ -47,6 +47,7 @@ class Case:
     batch: int
     work: float
     members: int = 1
+    compute: str = "auto"
 
 
 CASES = (
@@ -106,11 +107,26 @@ def compared(case: Case, *, steps: int) -> list[Row]:
     return rows
 
 
-def turns_of(case: Case, steps: int) -> dict[str, Callable[[], Any]]:
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a case's dispatches call and take: one of training, several steps long, and one of prediction."""
+
+    program: Program
+    state: State
+    rows: np.ndarray
+    data: Dataset
+    forward: Callable[..., Any]
+    parameters: Any
+    blocks: Any
+
+
+def prepared(case: Case, steps: int) -> Prepared:
+    """Make all that the dispatches of a case take."""
     rng = np.random.default_rng(0)
     name = case.network.split(",")[0]
-    recipe = Recipe(network=name, head=case.head, batch_size=case.batch, members=case.members, epochs=1)
-    recipe = recipe.settled(case.batch)
+    recipe = Recipe(
+        network=name, head=case.head, batch_size=case.batch, members=case.members, epochs=1, compute=case.compute
+    ).settled(case.batch)
     network = networks.of_recipe(recipe, key=jax.random.key(0), input_shape=case.shape)
     if name != case.network:
         plain: dict[str, Any] = {"scalars": 0, "key": jax.random.key(0), "compute": jnp.float32}
@@ -119,18 +135,29 @@ def turns_of(case: Case, steps: int) -> dict[str, Callable[[], Any]]:
     program = Program(graph, recipe, 1000, sight=network.size)
     images = jnp.asarray(rng.normal(size=(2 * case.batch, *case.shape)), jnp.float32)
     labels = jnp.asarray(rng.uniform(0, 0.4, 2 * case.batch), jnp.float32)
-    data = everywhere(Dataset(images, labels, jnp.zeros((2 * case.batch, 0))))
-    rows = np.zeros((MOST_STEPS, case.batch), np.int32) + np.arange(case.batch, dtype=np.int32)
-    state = [everywhere(program.begin(jax.tree.map(lambda leaf: jnp.stack([leaf] * case.members), parameters)))]
-    blocks = jnp.stack([images[: case.batch]] * steps)
-    forward = jax.jit(lambda own, stamps: jax.lax.map(nnx.merge(graph, own), stamps))
+    members = jax.tree.map(lambda leaf: jnp.stack([leaf] * case.members), parameters)
+    return Prepared(
+        program,
+        state=everywhere(program.begin(members)),
+        rows=np.zeros((MOST_STEPS, case.batch), np.int32) + np.arange(case.batch, dtype=np.int32),
+        data=everywhere(Dataset(images, labels, jnp.zeros((2 * case.batch, 0)))),
+        forward=jax.jit(lambda own, stamps: jax.lax.map(nnx.merge(graph, own), stamps)),
+        parameters=parameters,
+        blocks=jnp.stack([images[: case.batch]] * steps),
+    )
+
+
+def turns_of(case: Case, steps: int) -> dict[str, Callable[[], Any]]:
+    """Give a turn of training and one of prediction."""
+    made = prepared(case, steps)
+    state = [made.state]
 
     def train() -> None:
-        state[0] = program.advance(state[0], rows, steps, data)
+        state[0] = made.program.advance(state[0], made.rows, steps, made.data)
         float(state[0].loss)
 
     def predict() -> None:
-        np.asarray(forward(parameters, blocks))
+        np.asarray(made.forward(made.parameters, made.blocks))
 
     return {"train": train, "predict": predict}
 
