@@ -120,7 +120,19 @@ def test_gradients_of_the_crps_are_those_under_the_integral(case: Case) -> None:
             np.testing.assert_allclose(derivative, exact[name], rtol=1e-4, atol=1e-4 * scale, err_msg=name)
 
 
-@pytest.mark.parametrize("score", [scores.crps_mixture, scores.nll_mixture, scores.pit_mixture, crps_truncated])
+@pytest.mark.parametrize(
+    "score",
+    [
+        scores.crps_mixture,
+        scores.nll_mixture,
+        scores.pit_mixture,
+        scores.cde_loss_mixture,
+        scores.hpd_mixture,
+        crps_truncated,
+        cde_loss_truncated,
+        hpd_truncated,
+    ],
+)
 @pytest.mark.parametrize(
     "arrays",
     [
@@ -189,6 +201,9 @@ def test_highest_density_region_of_one_normal_is_its_central_interval() -> None:
     z = np.array([0.0, 0.5, 1.0, 2.0, 4.0])
     found = scores.hpd_mixture(np.ones((5, 1)), np.zeros((5, 1)), np.ones((5, 1)), z)
     np.testing.assert_allclose(found, 2 * norm.cdf(z) - 1, atol=2e-3)
+    for place in (0.5, 1.0, 2.0):
+        by = gradient(scores.hpd_mixture, 3)(jnp.ones(1), jnp.zeros(1), jnp.ones(1), jnp.asarray(place))
+        np.testing.assert_allclose(by, [2 * norm.pdf(place)], rtol=0.15)
 
 
 def test_highest_density_region_of_two_peaks_is_the_probability_above_the_level() -> None:

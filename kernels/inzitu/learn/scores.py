@@ -209,7 +209,8 @@ def densest(masses: Float[Array, "*n e"], above: Float[Array, "*n p"]) -> Float[
     """
     highest = jnp.maximum(above[..., :-1], above[..., 1:])
     lowest = jnp.minimum(above[..., :-1], above[..., 1:])
-    share = jnp.clip(highest / jnp.maximum(highest - lowest, 1e-30), 0.0, 1.0)
+    # Two ends of one density are wholly above or wholly below.
+    share = jnp.clip(highest / jnp.where(highest > lowest, highest - lowest, 1.0), 0.0, 1.0)
     return jnp.clip(jnp.sum(jnp.where(lowest >= 0.0, masses, masses * share), axis=-1), 0.0, 1.0)
 
 
