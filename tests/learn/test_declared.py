@@ -67,6 +67,19 @@ def test_shapes_are_costed_as_they_are_built() -> None:
     assert found == {step.name.replace("head (dense)", "head"): step.out for step in steps}
 
 
+def test_bfloat16_loses_no_more_than_its_digits() -> None:
+    images = jax.random.normal(jax.random.key(1), (32, *SHAPE))
+
+    def slopes(compute: Any) -> Any:
+        network = build(WHOLE.replace("pool: {mode: max", "pool: {mode: average"), scalars=0, compute=compute)
+        return nnx.grad(lambda network: jnp.mean(jnp.square(network(images))))(network)
+
+    narrow, wide = (jax.tree.leaves(slopes(compute)) for compute in (jnp.bfloat16, jnp.float32))
+    for one, other in zip(narrow, wide, strict=True):
+        assert one.dtype == jnp.float32
+        assert float(jnp.linalg.norm(one - other)) < 0.05 * float(jnp.linalg.norm(other))
+
+
 def test_flops_are_those_that_the_compiler_counts() -> None:
     text = "layers: [conv: {channels: 8, size: 3, stride: 2, padding: valid}, flatten, dense: 50]"
     steps = declaration.check(declaration.read(text), SHAPE, outputs=15)

@@ -16,6 +16,7 @@ from jax import lax
 from inzitu.learn.convolution import average_pool, by_matrix, convolve, in_pieces, max_pool, native, smooth
 from inzitu.learn.heads import parse_head
 from inzitu.learn.images import ImagesError, differences
+from inzitu.learn.inzitu_network import photometry
 from inzitu.learn.layers import Convolution, DifferenceConvolution
 from inzitu.learn.networks import (
     DESIGNS,
@@ -29,6 +30,7 @@ from inzitu.learn.networks import (
     of_recipe,
     parameter_count,
 )
+from inzitu.learn.photometry import Widths
 from inzitu.learn.recipe import Recipe
 from learn.tiny import offer
 
@@ -207,6 +209,10 @@ def test_a_gpu_convolves_bfloat16_by_eight_channels_both_ways(name: str) -> None
     tensors = [re.findall(r"tensor<([^>]*)>", line.split(" : ")[-1]) for line in convolutions]
     assert all(re.search(r"x(\d+)xbf16$", tensor) for tensor in itertools.chain(*tensors))
     assert all(int(tensor.split("x")[-2]) % 8 == 0 for tensor in itertools.chain(*tensors))
+    # What is added up over many images and pixels, as a bias's gradient, is so in float32.
+    sums = [line for line in program.splitlines() if "stablehlo.reduce" in line and "applies stablehlo.add" in line]
+    assert sums
+    assert not [line for line in sums if "bf16" in line]
 
 
 def test_channels_that_fill_up_do_not_change_a_convolution() -> None:
@@ -317,3 +323,27 @@ def test_inzitu_begins_with_magnitudes_and_colours_of_mean_zero_and_deviation_on
     (_, fluxes), *_ = network.stages(images, jnp.zeros((300, 0)))
     np.testing.assert_allclose(jnp.mean(fluxes, axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(jnp.std(fluxes, axis=0), 1, atol=1e-4)
+
+
+def test_what_inzitu_sees_are_magnitudes_colours_and_extent_of_the_source() -> None:
+    # Two bands of a Gaussian source, normalised as the network gets them, against the formulas.
+    rows, columns = np.mgrid[:20, :20] - 9.5
+    widths, fluxes = np.array([1.5, 1.8]), np.array([60.0, 250.0])
+    square = (rows**2 + columns**2)[..., None]
+    image = fluxes * np.exp(-square / (2 * widths**2)) / (2 * np.pi * widths**2)
+    usual = np.log([1.4, 1.6])
+    seen = photometry(jnp.arcsinh(jnp.asarray(image[None], jnp.float32)), Widths(jnp.asarray(usual), jnp.float32(0.3)))
+    # A pixel's noise is 0.4; an aperture is 1.5 usual widths wide, and such a source's flux is scaled by 1 + 1.5^-2.
+    noise = 0.4 * np.sqrt(np.pi) * 1.5 * np.exp(usual) * (1 + 1.5**-2)
+    first, second = np.arcsinh(fluxes / (2 * noise))
+    extent = np.mean(np.log(widths) - usual)
+    np.testing.assert_allclose(seen[0], [first, second, first - second, extent], atol=0.02)
+
+
+def test_a_training_leaves_the_widths_that_inzitu_expects_as_they_are() -> None:
+    network, images = build("inzitu", key=KEY), random(64, 28, 28, 5)
+    network.begin_at(np.zeros(15), images)
+    slopes = nnx.grad(lambda network: jnp.sum(network(images)))(network)
+    assert not np.any(slopes["mean_width"][...])
+    assert not np.any(slopes["width_deviation"][...])
+    assert np.all(slopes["centre"][...])

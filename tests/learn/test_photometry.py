@@ -41,12 +41,15 @@ def test_bright_sources_have_their_flux_whatever_their_width_and_place() -> None
     still = Widths(EXPECTED.mean, jnp.float32(1e-3))
     with pytest.MonkeyPatch.context() as held:
         held.setattr(photometry, "OFFSET", 1e-3)
-        laid = np.asarray(measure(jnp.asarray(images * fluxes[:, None, None]), 1.0, still, apart=1e-3).fluxes) / fluxes
+        laid = (
+            np.asarray(measure(jnp.asarray(images * fluxes[:, None, None]), 1.0, still, between_bands=1e-3).fluxes)
+            / fluxes
+        )
     assert laid.std() > 5 * ratio.std()
 
 
 def test_the_fit_is_the_most_probable_gaussian(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(photometry, "TURNS", 60)
+    monkeypatch.setattr(photometry, "STEPS", 60)
     monkeypatch.setattr(photometry, "MOST_KNOWN", np.inf)
     rng = np.random.default_rng(2)
     _, images = sources(rng, 6)
@@ -60,24 +63,47 @@ def test_the_fit_is_the_most_probable_gaussian(monkeypatch: pytest.MonkeyPatch) 
         shape = gaussian(width[None], y[None], x[None])[0]
         flux = (shape * image).sum((0, 1)) / (shape**2).sum((0, 1))
         chi = ((image - flux * shape) ** 2).sum()
-        prior = ((y**2 + x**2) / photometry.OFFSET**2 + own**2 / photometry.APART**2).sum() + common**2 / 0.2**2
+        prior = ((y**2 + x**2) / photometry.OFFSET**2 + own**2 / photometry.BETWEEN_BANDS**2).sum() + common**2 / 0.2**2
         return float(chi + prior) / 2
 
-    for image, widths in zip(noisy, np.asarray(found.widths), strict=True):
+    for image, widths, fluxes, known in zip(
+        noisy, *map(np.asarray, (found.widths, found.fluxes, found.known)), strict=True
+    ):
         best = optimize.minimize(surprise, np.zeros(3 * BANDS + 1), args=(image,), method="BFGS", tol=1e-9).x
-        most_probable = np.asarray(EXPECTED.mean) + best[-1] + best[2 * BANDS : 3 * BANDS]
-        np.testing.assert_allclose(widths, most_probable, atol=2e-3)
+        y, x, width = best[:BANDS], best[BANDS : 2 * BANDS], np.exp(EXPECTED.mean + best[-1] + best[2 * BANDS : -1])
+        np.testing.assert_allclose(np.exp(widths), width, rtol=2e-3)
+        # The flux within the aperture there, and what of a source of that width is outside.
+        aperture = photometry.APERTURE * np.exp(np.asarray(EXPECTED.mean))
+        weights, shape = (gaussian(values[None], y[None], x[None])[0] for values in (aperture, width))
+        within = (2 * np.pi * aperture**2 * weights * image).sum((0, 1))
+        np.testing.assert_allclose(fluxes, within / (aperture**2 / (aperture**2 + width**2)), rtol=5e-3)
+        signal = (shape * image).sum((0, 1)) / np.sqrt((shape**2).sum((0, 1)))
+        np.testing.assert_allclose(known, signal**2, rtol=1e-2)
+
+
+def test_a_few_steps_are_as_good_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    _, images = sources(rng, 200)
+    noisy = jnp.asarray(images * rng.uniform(20, 500, (200, 1, 1, BANDS)) + rng.normal(size=images.shape), jnp.float32)
+    few = measure(noisy, 1.0, EXPECTED)
+    monkeypatch.setattr(photometry, "STEPS", 60)
+    many = measure(noisy, 1.0, EXPECTED)
+    assert float(np.median(np.abs(few.fluxes - many.fluxes) / few.noise)) < 0.02
+    assert float(np.quantile(np.abs(few.fluxes - many.fluxes) / few.noise, 0.95)) < 0.2
 
 
 def test_what_noise_hides_is_as_expected() -> None:
     rng = np.random.default_rng(3)
     images = rng.normal(size=(500, SIDE, SIDE, BANDS))
     images[0], images[1], images[2] = 0.0, -50.0, 1e30
+    images[3:20] *= 1e-37
+    narrow = Widths(jnp.full(BANDS, jnp.log(0.3)), jnp.float32(0.2))
+    assert np.isfinite(np.asarray(measure(jnp.asarray(images, jnp.float32), 1.0, narrow).fluxes)).all()
     found = measure(jnp.asarray(images, jnp.float32), 1.0, EXPECTED)
     assert all(np.isfinite(np.asarray(part)).all() for part in (found.fluxes, found.widths, found.known))
     np.testing.assert_allclose(found.widths[:2], np.broadcast_to(EXPECTED.mean, (2, BANDS)), atol=1e-6)
     # The fit seeks the noise's peaks: its fluxes are a little too large, and vary by what is said.
-    empty = np.asarray(found.fluxes[3:])
+    empty = np.asarray(found.fluxes[20:])
     assert np.abs(np.mean(empty, axis=0) / found.noise).max() < 0.3
     np.testing.assert_allclose(np.std(empty, axis=0), found.noise, rtol=0.2)
 
@@ -90,3 +116,5 @@ def test_widths_are_learned_from_images_and_a_band_without_sources_teaches_nothi
     np.testing.assert_allclose(found.mean[:2], widths.mean(axis=0)[:2], atol=0.02)
     assert abs(float(found.mean[2]) - np.log(1.5)) < 0.5
     assert 0.1 < float(found.deviation) < 0.25
+    same = expected(jnp.repeat(jnp.asarray(images[:1], jnp.float32), 50, axis=0), 1.0)
+    assert float(same.deviation) >= 0.99 * photometry.BETWEEN_BANDS

@@ -96,7 +96,11 @@ class Checkpoints:
                 raise
             # Orbax and tensorstore raise many types for a file that is cut, empty or gone.
             except Exception as fault:
-                _log.warning("checkpoint %s is damaged and is passed over: %s", step, str(fault).partition("\n")[0])
+                _log.warning(
+                    "checkpoint %s is damaged, or of another version of its network, and is passed over: %s",
+                    step,
+                    str(fault).partition("\n")[0],
+                )
                 self.manager.delete(step)
                 continue
             return jax.tree.unflatten(jax.tree.structure(state), leaves), notes["history"]

@@ -46,9 +46,9 @@ def patches(images: Float[Array, "n y x c"], height: int, width: int) -> Float[A
 
 
 def native(
-    images: Float[Array, "n y x c"], kernel: Float[Array, "p q c d"], around: Around = NONE
+    images: Float[Array, "n y x c"], kernel: Float[Array, "p q c d"], around: Around | str = NONE, *, stride: int = 1
 ) -> Float[Array, "n i j d"]:
-    """Convolve by the library."""
+    """Convolve by the library; `around` may be a padding by name."""
     outputs = kernel.shape[3]
     if images.dtype == jnp.bfloat16:
         more = [-channels % EVEN_CHANNELS for channels in kernel.shape[2:]]
@@ -56,7 +56,12 @@ def native(
         kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, more[0]), (0, more[1])))
     # HIGHEST keeps float32 from being rounded to TF32 on a GPU; bfloat16 operands are not affected.
     convolved = lax.conv_general_dilated(
-        images, kernel, (1, 1), around, dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=lax.Precision.HIGHEST
+        images,
+        kernel,
+        (stride, stride),
+        around,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=lax.Precision.HIGHEST,
     )
     return convolved[..., :outputs]
 

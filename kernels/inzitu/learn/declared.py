@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key
 
 from inzitu.learn import anatomy, declaration
 from inzitu.learn.anatomy import Limits, Shape, Step
+from inzitu.learn.convolution import native
 from inzitu.learn.heads import BinsHead, MixtureHead, parse_head
 from inzitu.learn.layers import GLOROT, Convolution, Dense, Prelu
 from inzitu.learn.networks import Network
@@ -99,14 +100,8 @@ class Strided(nnx.Module):
 
     def __call__(self, images: Float[Array, "n y x c"]) -> Float[Array, "n i j d"]:
         """Convolve."""
-        product = jax.lax.conv_general_dilated(
-            images.astype(self.compute),
-            self.kernel[...].astype(self.compute),
-            (self.stride, self.stride),
-            self.padding,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            precision=jax.lax.Precision.HIGHEST,
-        )
+        images, kernel = images.astype(self.compute), self.kernel[...].astype(self.compute)
+        product = native(images, kernel, self.padding, stride=self.stride)
         return (product + self.bias[...]).astype(self.compute)
 
 

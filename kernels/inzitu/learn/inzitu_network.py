@@ -42,9 +42,9 @@ class Inzitu(Network):
         self.size = min(self.SIZE, *shape[:2])
         keys = iter(jax.random.split(key, 3))
         bands = shape[2]
-        # Measured on training images, and left by the training as they are: the network is not differentiated by them.
-        self.width, self.varied = nnx.Param(jnp.zeros(bands)), nnx.Param(jnp.ones(()))
         values = bands * (bands + 1) // 2 + 1
+        # What to expect of widths: measured on training images, and left by the training as it is.
+        self.mean_width, self.width_deviation = nnx.Param(jnp.zeros(bands)), nnx.Param(jnp.ones(()))
         self.centre, self.deviation = nnx.Param(jnp.zeros(values)), nnx.Param(jnp.ones(values))
         self.joint = Dense(values + scalars, UNITS, key=next(keys), compute=compute)
         self.deep = Dense(UNITS, UNITS, key=next(keys), compute=compute)
@@ -56,7 +56,7 @@ class Inzitu(Network):
         if images is not None:
             seen = crop(images, self.size)
             widths = expected(jnp.sinh(seen), NOISE)
-            self.width[...], self.varied[...] = widths.mean, widths.deviation
+            self.mean_width[...], self.width_deviation[...] = widths.mean, widths.deviation
             values = photometry(seen, widths)
             self.centre[...] = jnp.mean(values, axis=0)
             self.deviation[...] = jnp.maximum(jnp.std(values, axis=0), LEAST_DEVIATION)
@@ -66,7 +66,7 @@ class Inzitu(Network):
     ) -> Stages:
         """Give name and result of each layer in turn."""
         dropped = _dropping(key)
-        widths = lax.stop_gradient(Widths(self.width[...], self.varied[...]))
+        widths = lax.stop_gradient(Widths(self.mean_width[...], self.width_deviation[...]))
         values = (photometry(crop(images, self.size), widths) - self.centre[...]) / self.deviation[...]
         yield "photometry", values
         values = dropped(jax.nn.silu(self.joint(jnp.concatenate([values, scalars], axis=-1))))

@@ -57,7 +57,8 @@ class Convolution(nnx.Module):
         compute: DTypeLike = jnp.float32,
     ) -> None:
         self.kernel = nnx.Param(initial(key, (size, size, inputs, outputs), jnp.float32))
-        self.bias = nnx.Param(jnp.full(outputs, bias))
+        # Typed, or JAX would let it, its sum and its gradient be of the type of what it is added to.
+        self.bias = nnx.Param(jnp.full(outputs, bias, jnp.float32))
         self.padding, self.compute = padding, jnp.dtype(compute)
 
     def __call__(self, images: Float[Array, "n y x c"], *, pool: Pool = as_they_are) -> Float[Array, "n i j d"]:
@@ -127,7 +128,7 @@ class Dense(nnx.Module):
         compute: DTypeLike = jnp.float32,
     ) -> None:
         self.kernel = nnx.Param(initial(key, (inputs, outputs), jnp.float32))
-        self.bias = nnx.Param(jnp.full(outputs, bias))
+        self.bias = nnx.Param(jnp.full(outputs, bias, jnp.float32))
         self.compute = jnp.dtype(compute)
 
     def __call__(self, vectors: Float[Array, "n c"]) -> Float[Array, "n d"]:
@@ -141,7 +142,7 @@ class Prelu(nnx.Module):
     """A rectifier whose negative slope is learned for each channel (He et al. 2015, arXiv:1502.01852, eq. 1)."""
 
     def __init__(self, channels: int) -> None:
-        self.slope = nnx.Param(jnp.full(channels, 0.25))
+        self.slope = nnx.Param(jnp.full(channels, 0.25, jnp.float32))
 
     def __call__(self, values: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
         """Rectify."""

@@ -1,8 +1,9 @@
 """Fluxes of the sources at the centres of images, whatever the seeing and wherever in a pixel they lie.
 
 What an aperture holds depends on how wide the source is, in that band on that night, and on a fraction of a pixel in
-where it lies. That is a tenth of a magnitude in a colour, more than the noise of a bright source. Here each band's
-centre and width are found from the image itself, and the aperture follows them.
+where it lies: a tenth of a magnitude in a flux, half of that in a colour, more than the noise of a bright source. Here
+each band's centre and width are found from the image itself; the aperture is laid there, and its flux is corrected for
+what the width leaves outside.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from jaxtyping import Array, Float
 
 from inzitu.learn.precision import pytree
 
-# How far a centre is expected from that of the image [pixel], and ln(width) from that of the other bands.
-OFFSET, APART = 0.35, 0.04
+# Deviations of what is expected: of a centre from that of the image [pixel], of ln(width) between a source's bands.
+OFFSET, BETWEEN_BANDS = 0.35, 0.04
 # No source is a Gaussian: the fit of one does not know more than so much, however bright [squared signal to noise].
 MOST_KNOWN = 1500.0
 # Width of the aperture in those of an average source: wider is safer against a wrong width, narrower against noise.
 APERTURE = 1.5
-TURNS = 4
-# The most that a turn moves a centre [pixel], and ln(width).
+STEPS = 4
+# The most that a step moves a centre [pixel], and ln(width).
 STRIDE, STRETCH = 0.4, 0.2
 
 
@@ -53,7 +54,7 @@ class Sources:
     fluxes
         In the unit of the images.
     noise
-        Deviation that a pixel's noise gives a flux of an average source.
+        Deviation that the noise of pixels gives the flux of an average source, whose aperture lies within the image.
     widths
         ln(width / pixel).
     known
@@ -69,15 +70,17 @@ class Sources:
 def expected(images: Float[Array, "n y x band"], noise: float) -> Widths:
     """Learn from some images how wide sources are; arguments as of `measure`."""
     first = Widths(jnp.full(images.shape[3], np.log(1.5)), jnp.float32(0.5))
-    found = measure(images, noise, first, apart=0.3)
+    found = measure(images, noise, first, between_bands=0.3)
     known, widths = found.known, found.widths
     # One more source as first guessed, for a band that shows none.
     mean = (jnp.sum(known * widths, axis=0) + first.mean) / (jnp.sum(known, axis=0) + 1)
     square = jnp.sum(known * (widths - mean) ** 2) / (jnp.sum(known) + 1)
-    return Widths(mean, jnp.maximum(jnp.sqrt(square), APART))
+    return Widths(mean, jnp.maximum(jnp.sqrt(square), BETWEEN_BANDS))
 
 
-def measure(images: Float[Array, "n y x band"], noise: float, widths: Widths, *, apart: float = APART) -> Sources:
+def measure(
+    images: Float[Array, "n y x band"], noise: float, widths: Widths, *, between_bands: float = BETWEEN_BANDS
+) -> Sources:
     """Measure the source at the centre of each image.
 
     Its moments under the Gaussian found so far tell how that one's centre and width must change (adaptive moments:
@@ -92,34 +95,22 @@ def measure(images: Float[Array, "n y x band"], noise: float, widths: Widths, *,
         Deviation of a pixel.
     widths
         What to expect.
-    apart
-        How far ln(width) of a band is expected from that of the others.
+    between_bands
+        Deviation that is expected of ln(width) between the bands of a source.
     """
     pixels = jnp.moveaxis(images, 0, 2)
-    loose, stiff, hold = 1 / widths.deviation**2, 1 / apart**2, 1 / OFFSET**2
-
-    def turn(y: Array, x: Array, common: Array, own: Array) -> tuple[Array, Array, Array, Array]:
-        width = jnp.exp(widths.mean + common + own)
-        total, first_y, first_x, second = _moments(pixels, y, x, width)
-        # Newton's steps towards the most probable Gaussian; a sum that noise made negative says nothing.
-        known, positive = _known(total, width, noise), jnp.where(total > 0, total, jnp.inf)
-        pull = known / (2 * width**2)
-
-        def nearer(place: Array, first: Array) -> Array:
-            step: Array = (pull * 2 * first / positive - hold * place) / (pull + hold)
-            return place + jnp.clip(step, -STRIDE, STRIDE)
-
-        slope = known * jnp.clip(second / (positive * width**2) - 1, -1, 1)
-        share = stiff / (known + stiff)
-        push = jnp.sum(share * (slope + known * own), axis=1, keepdims=True) - loose * common
-        wider = jnp.clip(push / (jnp.sum(share * known, axis=1, keepdims=True) + loose), -STRETCH, STRETCH)
-        apart = jnp.clip((slope - stiff * own - known * wider) / (known + stiff), -STRETCH, STRETCH)
-        return nearer(y, first_y), nearer(x, first_x), common + wider, own + apart
-
     none = jnp.zeros(pixels.shape[2:])
+    # Down, across; ln(width) beyond the mean, of all bands and of each besides.
     y, x, common, own = none, none, none[:, :1], none
-    for _ in range(TURNS):
-        y, x, common, own = turn(y, x, common, own)
+    for _ in range(STEPS):
+        width = jnp.exp(widths.mean + common + own)
+        total, down, across, square = _moments(pixels, y, x, width)
+        known = _known(total, width, noise)
+        # A sum that noise made negative says nothing, nor does one that is all but nothing.
+        total = jnp.where(total > 1e-20 * noise, total, jnp.inf)
+        y, x = (_nearer(place, 2 * first / total, known / (2 * width**2)) for place, first in ((y, down), (x, across)))
+        wider = jnp.clip(square / (total * width**2) - 1, -1, 1)
+        common, own = _widened(common, own, wider, known, 1 / widths.deviation**2, 1 / between_bands**2)
     found, aperture = widths.mean + common + own, APERTURE * jnp.exp(widths.mean)
     width = jnp.exp(found)
     within, *_ = _moments(pixels, y, x, jnp.broadcast_to(aperture, width.shape))
@@ -130,6 +121,34 @@ def measure(images: Float[Array, "n y x band"], noise: float, widths: Widths, *,
         widths=found,
         known=_known(_moments(pixels, y, x, width)[0], width, noise),
     )
+
+
+def _nearer(
+    place: Float[Array, "n band"], step: Float[Array, "n band"], known: Float[Array, "n band"]
+) -> Float[Array, "n band"]:
+    """Move centres by Newton's step to the most probable ones; `known` is the information on them."""
+    expected = 1 / OFFSET**2
+    return place + jnp.clip((known * step - expected * place) / (known + expected), -STRIDE, STRIDE)
+
+
+def _widened(
+    common: Float[Array, "n 1"],
+    own: Float[Array, "n band"],
+    step: Float[Array, "n band"],
+    known: Float[Array, "n band"],
+    of_all: Float[Array, ""],
+    of_each: float,
+) -> tuple[Float[Array, "n 1"], Float[Array, "n band"]]:
+    """Change ln(width) by Newton's step to the most probable ones.
+
+    The image asks each band for a step, and knows that much about it; what is expected holds the common part and each
+    band's own with the precisions `of_all` and `of_each`. The own parts are eliminated from the joint equations first.
+    """
+    left = of_each / (known + of_each)
+    asked = jnp.sum(left * known * (step + own), axis=1, keepdims=True) - of_all * common
+    change = jnp.clip(asked / (jnp.sum(left * known, axis=1, keepdims=True) + of_all), -STRETCH, STRETCH)
+    rest = jnp.clip((known * (step - change) - of_each * own) / (known + of_each), -STRETCH, STRETCH)
+    return common + change, own + rest
 
 
 def _moments(

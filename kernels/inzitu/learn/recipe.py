@@ -65,7 +65,7 @@ class Recipe:
     seed
         Seed of the first parameters, the batches and the augmentation.
     compute
-        Type of the convolutions' products; ``"auto"`` is bfloat16 on an accelerator and float32 elsewhere.
+        Type of the convolutions and of what they give; ``"auto"`` is bfloat16 on an accelerator and float32 elsewhere.
     """
 
     network: str | Mapping[str, Any] = "dcmdn-a"
