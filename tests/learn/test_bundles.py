@@ -5,10 +5,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from jax import export
 
 from inzitu.learn import bundles
 from inzitu.learn.bundles import BundleError
@@ -43,6 +45,21 @@ def test_a_bundle_predicts_what_the_training_did(trained: Trained, folder: Path)
     expected, found = predict(trained, images), bundles.load(folder).predict(images)
     for name in ("weights", "means", "sigmas"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-5)
+
+
+def test_a_gpus_part_of_a_bundle_predicts_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).normal(size=(30, 16, 16, 5)).astype(np.float32)
+    recipe = Recipe(network="dcmdn-a", epochs=1, evaluations=1, members=1)
+    labels = np.random.default_rng(1).uniform(0, 0.4, 30).astype(np.float32)
+    bundles.save(train(images, labels, thirds(30), recipe=recipe), tmp_path / "model", **(ABOUT | {"bands": "ugriz"}))  # type: ignore[arg-type]
+    here = bundles.load(tmp_path / "model").arrays(images)
+    # A program for two platforms asks which it runs on by their order.
+    read = export.deserialize
+    monkeypatch.setattr(export, "deserialize", lambda data: replace(read(data), platforms=("cuda", "cpu")))
+    there = bundles.load(tmp_path / "model").arrays(images)
+    assert any(np.any(here[name] != there[name]) for name in here), "the forms of a convolution differ"
+    for name in here:
+        np.testing.assert_allclose(there[name], here[name], atol=1e-5, err_msg=name)
 
 
 _ALONE = """
