@@ -34,6 +34,7 @@ class Inzitu(Network):
     """Magnitudes, colours, extent and scalars, joined in dense layers."""
 
     SIZE = 16
+    """What it looks at, at most [pixel]: in 24 it finds the same in seven times as long, being out of the caches."""
     LEAST = 12
     size: int
 
