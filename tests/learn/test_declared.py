@@ -72,7 +72,7 @@ def test_bfloat16_loses_no_more_than_its_digits() -> None:
 
     def slopes(compute: Any) -> Any:
         network = build(WHOLE.replace("pool: {mode: max", "pool: {mode: average"), scalars=0, compute=compute)
-        return nnx.grad(lambda network: jnp.mean(jnp.square(network(images))))(network)
+        return nnx.jit(nnx.grad(lambda network: jnp.mean(jnp.square(network(images)))))(network)
 
     narrow, wide = (jax.tree.leaves(slopes(compute)) for compute in (jnp.bfloat16, jnp.float32))
     for one, other in zip(narrow, wide, strict=True):
