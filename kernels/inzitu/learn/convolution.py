@@ -21,6 +21,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from inzitu.learn import toomcook
+from inzitu.learn.toomcook import Around
 
 # Results of so few pixels are quicker as a product of matrices.
 FEW_PIXELS = 8
@@ -30,11 +31,8 @@ MANY_OUTPUTS, FEW_INPUTS = 192, 64
 # A GPU's matrix units take bfloat16 by so many channels; XLA fills up those of float16 alone.
 EVEN_CHANNELS = 8
 # From so many channels in and out the products are worth saving (`inzitu.learn.toomcook`).
-MANY_CHANNELS = 48
+MANY_CHANNELS = 32
 
-
-type Around = tuple[tuple[int, int], tuple[int, int]]
-"""Zeros before and after the rows, and before and after the columns."""
 NONE: Around = ((0, 0), (0, 0))
 
 
@@ -147,7 +145,7 @@ def _form(images: Array, kernel: Array, around: Around) -> Literal["matrix", "ti
     rows, columns = images.shape[1] + sum(around[0]) - height + 1, images.shape[2] + sum(around[1]) - width + 1
     if height * width == 1 or rows * columns <= FEW_PIXELS:
         return "matrix"
-    if height == width and height in toomcook.SIZES and min(inputs, outputs) >= MANY_CHANNELS:
+    if height == width and height in toomcook.TILES and min(inputs, outputs) >= MANY_CHANNELS:
         return "tiles"
     return "library"
 
