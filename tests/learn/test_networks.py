@@ -13,7 +13,16 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from inzitu.learn.convolution import average_pool, by_matrix, convolve, in_pieces, max_pool, native, smooth
+from inzitu.learn.convolution import (
+    MANY_CHANNELS,
+    average_pool,
+    by_matrix,
+    convolve,
+    in_pieces,
+    max_pool,
+    native,
+    smooth,
+)
 from inzitu.learn.heads import parse_head
 from inzitu.learn.images import ImagesError, differences
 from inzitu.learn.inzitu_network import photometry
@@ -239,7 +248,7 @@ def test_odd_sizes_and_other_bands_are_taken() -> None:
 def test_the_forms_of_a_convolution_agree_with_their_gradients() -> None:
     # Narrow, wide, few pixels, one pixel of kernel; then in tiles: kernels of 2, 3 and 5, odd and even results.
     narrow = ((6, 3, 3, 4), (6, 3, 3, 200), (3, 2, 5, 4), (5, 1, 70, 4))
-    for side, size, inputs, outputs in (*narrow, (6, 2, 48, 50), (6, 3, 50, 48), (8, 5, 48, 48)):
+    for side, size, inputs, outputs in (*narrow, (6, 2, MANY_CHANNELS, 50), (6, 3, 50, MANY_CHANNELS), (8, 5, 48, 48)):
         images, kernel = random(2, side, side, inputs), 0.1 * random(size, size, inputs, outputs, seed=1)
         slope = random(2, side - size + 1, side - size + 1, outputs, seed=2)
         np.testing.assert_allclose(by_matrix(images, kernel), native(images, kernel), atol=1e-4)
@@ -267,7 +276,7 @@ def test_equal_pixels_share_the_gradient_of_their_maximum() -> None:
     np.testing.assert_array_equal(jax.grad(lambda values: max_pool(values).sum())(jnp.ones((1, 2, 2, 1))), 0.25)
 
 
-@pytest.mark.parametrize(("size", "channels"), [(1, 3), (3, 3), (5, 3), (3, 48), (5, 48)])
+@pytest.mark.parametrize(("size", "channels"), [(1, 3), (3, 3), (5, 3), (3, MANY_CHANNELS), (5, MANY_CHANNELS)])
 def test_same_padding_keeps_the_size_in_every_form(size: int, channels: int) -> None:
     images, kernel = random(2, 6, 5, channels), 0.1 * random(size, size, channels, channels, seed=1)
 

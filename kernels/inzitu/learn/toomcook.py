@@ -1,4 +1,4 @@
-"""A convolution in fewer products: 16 for 36 of a kernel of 2 x 2, 36 for 144 of 3 x 3, 64 for 400 of 5 x 5.
+"""A convolution in fewer products: 4 x 4 results of a kernel of 5 x 5 take 64 instead of 400.
 
 Short products of polynomials by evaluation and interpolation (Toom 1963, Cook 1966), turned into convolutions by
 Winograd (1980) and laid over an image in tiles by Lavin & Gray (2016, arXiv:1509.09308, section 4.1). One axis follows
@@ -34,7 +34,8 @@ def convolve_in_tiles(
 ) -> Float[Array, "n i j d"]:
     """Convolve with a square kernel, zeros `around`; the result is that of the sum over taps to rounding.
 
-    Relative errors are about 1e-6 for kernels of 2 pixels, 7e-6 for 3 and 5, in gradients of kernels up to 1.4e-5.
+    Errors are about 1e-6 of the largest value for kernels of 2 pixels, 7e-6 for 3 and 5, and up to 1.4e-5 in the
+    gradient of a kernel.
     """
     return _convolved(images.astype(jnp.float32), kernel.astype(jnp.float32), around, _DOWN)
 
@@ -65,12 +66,12 @@ def _blocks(
     images: Float[Array, "n y x c"], axis: int, before: int, *, tiles: int, size: int
 ) -> Float[Array, "n p q r c"]:
     """Give the images in blocks of a tile's pixels: a pixel of every tile is then a slice without a stride."""
-    blocks, tile = tiles + _more(size), TILES[size]
+    blocks, tile = tiles + _overlap(size), TILES[size]
     padded = _padded(images, axis, before, blocks * tile - before - images.shape[axis])
     return padded.reshape(*images.shape[:axis], blocks, tile, *images.shape[axis + 1 :])
 
 
-def _more(size: int) -> int:
+def _overlap(size: int) -> int:
     """Say how many blocks after its own a tile reads from."""
     return -(-(size - 1) // TILES[size])
 
@@ -83,7 +84,7 @@ type Values = list[Float[Array, "n k l c"]]
 def _evaluated(blocks: Float[Array, "n p q r c"], axis: int, size: int) -> Values:
     """Give the values of every tile's polynomial at the points."""
     tile, values = TILES[size], _transforms(size)[1]
-    tiles = blocks.shape[axis] - _more(size)
+    tiles = blocks.shape[axis] - _overlap(size)
     phases = [lax.index_in_dim(blocks, phase, axis + 1, keepdims=False) for phase in range(tile)]
     starts = [divmod(pixel, tile) for pixel in range(len(values))]
     pixels = [lax.slice_in_dim(phases[phase], start, start + tiles, axis=axis) for start, phase in starts]
@@ -99,11 +100,11 @@ def _gathered(axis: int, size: int, _: None, slopes: Values) -> tuple[Float[Arra
 
     The library's transposed slices, added one after the other or in one loop, take three to five times as long.
     """
-    tile, values, more = TILES[size], _transforms(size)[1], _more(size)
+    tile, values, overlap = TILES[size], _transforms(size)[1], _overlap(size)
     phases = []
     for phase in range(tile):
         parts = [_sums(slopes, values[:, pixel]) for pixel in range(phase, len(values), tile)]
-        spread = [_padded(part, axis, before, more - before) for before, part in enumerate(parts)]
+        spread = [_padded(part, axis, before, overlap - before) for before, part in enumerate(parts)]
         phases.append(functools.reduce(jnp.add, spread))
     return (jnp.stack(phases, axis=axis + 1),)
 
