@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,7 +61,8 @@ def test_half_precision_is_summed_in_single() -> None:
 def test_an_exported_convolution_in_tiles_takes_any_number_of_images() -> None:
     (count,) = export.symbolic_shape("n")
     images, kernel = jax.random.normal(jax.random.key(0), (3, 7, 6, 32)), jnp.ones((3, 3, 32, 32)) / 9
-    any_number = jax.ShapeDtypeStruct((count, *images.shape[1:]), jnp.float32)
-    program = export.export(jax.jit(lambda images: convolve_in_tiles(images, kernel, NONE)))(any_number)
+    abstract: Any = jax.ShapeDtypeStruct
+    convolve = jax.jit(lambda images: convolve_in_tiles(images, kernel, NONE))
+    program: Any = export.export(convolve)(abstract((count, *images.shape[1:]), jnp.float32))
     for taken in (images, images[:1]):
-        np.testing.assert_allclose(program.call(taken), convolve_in_tiles(taken, kernel, NONE), atol=1e-4)
+        np.testing.assert_allclose(program.call(taken), convolve(taken), atol=1e-4)
